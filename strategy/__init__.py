@@ -1,0 +1,1 @@
+"""Decisions: pure functions of what is known. No I/O, no clock, no database, no unseeded randomness."""
