@@ -78,7 +78,10 @@ class Broker(Protocol):
         ...
 
     def submit(self, order: OrderRequest) -> BrokerOrder:
-        """Send one order, once, without retry. Raises OrderRefused, DuplicateClientOrderId, OutcomeUnknown, NotAuthorized."""
+        """Send one order, once, without retry.
+
+        Raises OrderRefused, DuplicateClientOrderId, OutcomeUnknown or NotAuthorized.
+        """
         ...
 
     def order_by_client_id(self, client_order_id: str) -> BrokerOrder | None:

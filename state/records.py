@@ -476,9 +476,7 @@ class PlannedTrade:
     replacement: tuple[str, ...] = ()  # for a harvest: what is bought instead
     days_held: int | None = None
     cost: Decimal = ZERO  # half spread, estimated, USD
-    tracking_error_effect_bps: float | None = (
-        None  # ex-ante change of the whole plan if this leg were left out
-    )
+    tracking_error_effect_bps: float | None = None  # ex-ante change of the whole plan if this leg were left out
 
     @property
     def notional(self) -> Decimal:

@@ -12,6 +12,7 @@ from decimal import Decimal
 import numpy as np
 from numpy.typing import NDArray
 
+from state.reasons import Reason
 from state.records import Lot, TradeReason
 
 FloatArray = NDArray[np.float64]
@@ -37,9 +38,7 @@ class TaxProfile:
 
     short_term_rate: float
     long_term_rate: float
-    has_short_term_gains: bool = (
-        True  # False: losses offset long-term gains only, so one rate and no age step
-    )
+    has_short_term_gains: bool = True  # False: losses offset long-term gains only, so one rate and no age step
 
 
 @dataclass(frozen=True)
@@ -51,18 +50,6 @@ class HarvestPolicy:
     ewma_lambda: float = 0.97
     long_term_trigger: float = 0.006  # fraction
     minimum_loss_usd: Decimal = Decimal(100)
-
-
-class Verdict:
-    """Why a loss lot is or is not taken: reason codes of opportunities."""
-
-    TAKEN = "HARVEST_TAKEN"
-    BELOW_TRIGGER = "HARVEST_BELOW_TRIGGER"
-    TOO_SMALL = "HARVEST_TOO_SMALL"
-    BEHIND_GAINS = "RELIEF_BEHIND_GAINS"
-    PURCHASE_IN_WINDOW = "WASH_PURCHASE_IN_WINDOW"
-    NO_REPLACEMENT = "REPLACEMENT_NONE_FREE"
-    LOCKED = "SYMBOL_LOCKED"
 
 
 @dataclass(frozen=True)
@@ -83,8 +70,7 @@ class Opportunity:
     tax_value_usd: Decimal  # at the profile's rates, before cost
     days_held: int  # of the oldest loss lot in the prefix
     taken: bool
-    verdict: str
-    details: str  # key=value details of the verdict
+    verdict: Reason
     replacements: tuple[str, ...] = ()
     reason: TradeReason = TradeReason.HARVEST
 
@@ -100,7 +86,7 @@ class BlockedLoss:
 
 @dataclass(frozen=True)
 class WashMasks:
-    """What the wash-sale calendar forbids on one day, by symbol; the value is the last forbidden date and the reason."""
+    """What the wash-sale calendar forbids today, by symbol: the last forbidden date and the reason."""
 
     no_buy: dict[str, tuple[date, str]] = field(default_factory=dict)
     no_loss_sale: dict[str, tuple[date, str]] = field(default_factory=dict)
