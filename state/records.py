@@ -544,6 +544,7 @@ class Intent:
     broker_order_id: str | None = None
     submitted_quantity: Decimal = ZERO  # may be less than planned: proceeds shrink a buy, never grow it
     filled_quantity: Decimal = ZERO
+    lookups: int = 0  # how often the broker was asked for it and did not know it
     reason: str = ""
     submitted_at: datetime | None = None
     updated_at: datetime | None = None

@@ -1,0 +1,80 @@
+"""The store: one SQLite database behind named rooms. The only part of `state` with I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from state.store.database import Database
+from state.store.errors import JournalConflict, NotADatabase, SchemaMismatch, StoreError
+from state.store.journal import DerivedLots, Household, Journal, Meta
+from state.store.operations import (
+    Agenda,
+    Alerts,
+    Command,
+    Commands,
+    MarketData,
+    Performance,
+    PerformanceRow,
+    PositionRow,
+    Positions,
+)
+from state.store.trading import Approval, FillRow, Orders, Plans
+
+__all__ = [
+    "Approval",
+    "Command",
+    "FillRow",
+    "JournalConflict",
+    "NotADatabase",
+    "PerformanceRow",
+    "PositionRow",
+    "SchemaMismatch",
+    "Store",
+    "StoreError",
+]
+
+
+class Store:
+    """Everything the daemon knows, on disk. Raises NotADatabase and SchemaMismatch on opening."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.meta = Meta(database)
+        self.household = Household(database)
+        self.journal = Journal(database)
+        self.lots = DerivedLots(database)
+        self.plans = Plans(database)
+        self.orders = Orders(database)
+        self.agenda = Agenda(database)
+        self.positions = Positions(database)
+        self.alerts = Alerts(database)
+        self.commands = Commands(database)
+        self.market = MarketData(database)
+        self.performance = Performance(database)
+
+    @classmethod
+    def open(cls, path: Path, *, create: bool = False, read_only: bool = False, durable: bool = True) -> Store:
+        """Open a database file; `durable` waits for the disk at each commit."""
+        return cls(Database(path, create=create, read_only=read_only, durable=durable))
+
+    @classmethod
+    def private_copy(cls, path: Path) -> Store:
+        """A copy in memory, for asking what would happen."""
+        return cls(Database.private_copy(path))
+
+    @property
+    def path(self) -> Path:
+        """The database file."""
+        return self.database.path
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All writes inside reach the disk together, or none."""
+        with self.database.transaction():
+            yield
+
+    def close(self) -> None:
+        """Release the file."""
+        self.database.close()

@@ -1,0 +1,152 @@
+"""One SQLite database: opening, migrations, transactions.
+
+WAL mode. `synchronous=FULL` where an intent must survive a power cut; NORMAL in simulation, where surviving a
+killed process is enough. Transactions are explicit `BEGIN IMMEDIATE`, re-entrant, and end in COMMIT or ROLLBACK:
+what a step of the cycle decides is on disk whole or not at all.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import CursorResult, Executable, create_engine
+from sqlalchemy.pool import StaticPool
+
+from state.store.errors import NotADatabase, SchemaMismatch
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+HEAD_REVISION = "0001"  # the newest revision this code knows; a test holds it to the migrations folder
+APPLICATION_ID = 0x48525653  # "HRVS": marks the file as ours (PRAGMA application_id)
+
+
+class Database:
+    """A connection with explicit transactions.
+
+    Raises NotADatabase when the file is missing (and `create` is not asked for) or is not harvestd's, and
+    SchemaMismatch when it was written by another version.
+    """
+
+    def __init__(self, path: Path, *, create: bool = False, read_only: bool = False, durable: bool = True) -> None:
+        self.path = path
+        exists = path.exists() and path.stat().st_size > 0
+        if not exists and not create:
+            raise NotADatabase(
+                f"Expected a harvestd database at {path}, found none. Run `harvestd demo` or `harvestd once`."
+            )
+        raw = _open(path, read_only=read_only)
+        try:
+            if exists:
+                _check_identity(raw, path)
+            if not read_only:
+                raw.execute("PRAGMA journal_mode=WAL")
+                raw.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            raw.execute("PRAGMA foreign_keys=ON")
+        except BaseException:
+            raw.close()
+            raise
+        self._attach(raw)
+        if not exists:
+            migrate(self)
+        else:
+            self._check_revision()
+
+    def _attach(self, raw: sqlite3.Connection) -> None:
+        self._raw = raw
+        self._engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
+        self._connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        self._depth = 0
+
+    @classmethod
+    def private_copy(cls, path: Path) -> Database:
+        """An in-memory copy: what is done to it stays in this process, and the file is not touched."""
+        source = Database(path, read_only=True)
+        raw = sqlite3.connect(":memory:", isolation_level=None)
+        source._raw.backup(raw)
+        source.close()
+        copy = cls.__new__(cls)
+        copy.path = path
+        raw.execute("PRAGMA foreign_keys=ON")
+        copy._attach(raw)
+        return copy
+
+    @property
+    def connection(self) -> Any:
+        """The SQLAlchemy connection, for Alembic."""
+        return self._connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All writes inside are committed together, or none. Nested calls join the outermost."""
+        if self._depth == 0:
+            self._connection.exec_driver_sql("BEGIN IMMEDIATE")
+        self._depth += 1
+        try:
+            yield
+        except BaseException:
+            self._depth -= 1
+            if self._depth == 0:
+                self._connection.exec_driver_sql("ROLLBACK")
+            raise
+        self._depth -= 1
+        if self._depth == 0:
+            self._connection.exec_driver_sql("COMMIT")
+
+    def execute(
+        self, statement: Executable, rows: Sequence[dict[str, Any]] | dict[str, Any] | None = None
+    ) -> CursorResult[Any]:
+        """Run one statement; with a list of rows, once for each."""
+        return self._connection.execute(statement, rows)
+
+    def _check_revision(self) -> None:
+        found = self._raw.execute("SELECT version_num FROM alembic_version").fetchone()
+        if found is None or found[0] != HEAD_REVISION:
+            seen = found[0] if found else "none"
+            raise SchemaMismatch(
+                f"{self.path}: expected schema revision {HEAD_REVISION}, was {seen}. "
+                "Run the version of harvestd that wrote it, or restore a backup made with this one."
+            )
+
+    def close(self) -> None:
+        """Release the file."""
+        self._connection.close()
+        self._engine.dispose()
+        self._raw.close()
+
+
+def _open(path: Path, *, read_only: bool) -> sqlite3.Connection:
+    if read_only:
+        return sqlite3.connect(
+            f"file:{path}?mode=ro", uri=True, isolation_level=None, timeout=10, check_same_thread=False
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists()
+    raw = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
+    if new:
+        path.chmod(0o600)
+    return raw
+
+
+def _check_identity(raw: sqlite3.Connection, path: Path) -> None:
+    try:
+        found = raw.execute("PRAGMA application_id").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        raise NotADatabase(f"{path}: expected a harvestd database, was not an SQLite file ({error}).") from error
+    if found != APPLICATION_ID:
+        raise NotADatabase(f"{path}: expected a harvestd database, was another program's SQLite file.")
+
+
+def migrate(database: Database) -> None:
+    """Bring an empty database to the newest revision, through Alembic."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = database.connection
+    with database.transaction():
+        command.upgrade(config, HEAD_REVISION)
+        database.connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")

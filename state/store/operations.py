@@ -1,0 +1,260 @@
+"""What keeps the daemon going: agenda, cursors, positions and locks, alerts, commands, prices, performance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from state.records import Alert, DailyBar
+from state.store import schema
+from state.store.database import Database
+from state.store.rows import alert_from, bar_from, row_of
+
+
+@dataclass(frozen=True, slots=True)
+class PositionRow:
+    """What the broker last said we hold, and why the symbol is locked, if it is."""
+
+    account_id: str
+    symbol: str
+    quantity: Decimal
+    as_of: datetime
+    lock_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A request to the cycle thread, from the command line."""
+
+    command_id: str
+    command: str
+    argument: str
+    created_at: datetime
+    created_by: str
+    taken_at: datetime | None = None
+    outcome: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PerformanceRow:
+    """One account at one close. `external_flow` is deposits less withdrawals since the previous close."""
+
+    account_id: str
+    session: date
+    nav: Decimal
+    cash: Decimal
+    external_flow: Decimal
+    benchmark_nav: Decimal
+    tracking_error_bps: float | None
+    tracking_error_note: str
+    bought: Decimal
+    sold: Decimal
+
+
+class Agenda:
+    """Which task is done for which session, and how far each broker stream was read."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def done(self, session: date, account_id: str) -> frozenset[str]:
+        """Tasks done for a session."""
+        table = schema.agenda_done
+        statement = select(table.c.task).where(table.c.session == session, table.c.account_id == account_id)
+        return frozenset(self._db.execute(statement).scalars())
+
+    def mark(self, session: date, task: str, account_id: str, at: datetime) -> None:
+        """Note a task as done; doing so twice changes nothing."""
+        row = {"session": session, "task": task, "account_id": account_id, "done_at": at}
+        self._db.execute(upsert(schema.agenda_done).values(row).on_conflict_do_nothing())
+
+    def last_session(self, task: str, account_id: str) -> date | None:
+        """The newest session for which a task is done."""
+        table = schema.agenda_done
+        statement = select(func.max(table.c.session)).where(table.c.task == task, table.c.account_id == account_id)
+        return self._db.execute(statement).scalar()
+
+    def cursor(self, account_id: str, stream: str) -> str | None:
+        """How far a broker stream was read."""
+        table = schema.broker_cursors
+        statement = select(table.c.cursor).where(table.c.account_id == account_id, table.c.stream == stream)
+        return self._db.execute(statement).scalar_one_or_none()
+
+    def set_cursor(self, account_id: str, stream: str, cursor: str) -> None:
+        """Remember how far a broker stream was read."""
+        row = {"account_id": account_id, "stream": stream, "cursor": cursor}
+        statement = upsert(schema.broker_cursors).values(row)
+        self._db.execute(
+            statement.on_conflict_do_update(index_elements=["account_id", "stream"], set_={"cursor": cursor})
+        )
+
+
+class Positions:
+    """The broker's positions as last read."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def replace(self, account_id: str, rows: Iterable[PositionRow]) -> None:
+        """Replace the positions of one account."""
+        with self._db.transaction():
+            self._db.execute(delete(schema.positions).where(schema.positions.c.account_id == account_id))
+            values = [row_of(row) for row in rows]
+            if values:
+                self._db.execute(insert(schema.positions), values)
+
+    def list(self, account_id: str | None = None) -> tuple[PositionRow, ...]:
+        """Positions by account and symbol."""
+        table = schema.positions
+        statement = select(table).order_by(table.c.account_id, table.c.symbol)
+        if account_id:
+            statement = statement.where(table.c.account_id == account_id)
+        return tuple(PositionRow(**row) for row in self._db.execute(statement).mappings())
+
+
+class Alerts:
+    """The outbox: one alert an incident, one "recovered"."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def put(self, alert: Alert) -> bool:
+        """Add an alert unless its incident is already open; a recovery only when it is. True when added."""
+        newest = self._newest(alert.key)
+        is_open = newest is not None and not newest.recovered
+        if is_open != alert.recovered:
+            return False
+        self._db.execute(insert(schema.alerts).values(row_of(alert)))
+        return True
+
+    def _newest(self, key: str) -> Alert | None:
+        table = schema.alerts
+        statement = select(table).where(table.c.key == key).order_by(table.c.alert_id.desc()).limit(1)
+        row = self._db.execute(statement).mappings().first()
+        return alert_from(row) if row else None
+
+    def unsent(self) -> tuple[tuple[int, Alert], ...]:
+        """Alerts not yet handed to the notifier, oldest first, with their row ids."""
+        table = schema.alerts
+        rows = self._db.execute(select(table).where(table.c.sent_at.is_(None)).order_by(table.c.alert_id)).mappings()
+        return tuple((row["alert_id"], alert_from(row)) for row in rows)
+
+    def mark_sent(self, alert_id: int, at: datetime) -> None:
+        """Note that the notifier took it."""
+        table = schema.alerts
+        self._db.execute(update(table).where(table.c.alert_id == alert_id).values(sent_at=at))
+
+    def list(self, most: int = 50) -> tuple[Alert, ...]:
+        """The newest alerts, oldest first."""
+        table = schema.alerts
+        rows = list(self._db.execute(select(table).order_by(table.c.alert_id.desc()).limit(most)).mappings())
+        return tuple(alert_from(row) for row in reversed(rows))
+
+    def open_keys(self, prefix: str) -> tuple[str, ...]:
+        """Keys of incidents that have not recovered, starting with `prefix`."""
+        table = schema.alerts
+        newest = select(func.max(table.c.alert_id)).where(table.c.key.startswith(prefix)).group_by(table.c.key)
+        statement = select(table.c.key).where(table.c.alert_id.in_(newest), table.c.recovered.is_(False))
+        return tuple(self._db.execute(statement.order_by(table.c.key)).scalars())
+
+
+class Commands:
+    """The inbox: what the command line asks of the cycle thread."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def put(self, command: Command) -> bool:
+        """Add a command once; False when its id was known."""
+        statement = upsert(schema.commands).values(row_of(command)).on_conflict_do_nothing()
+        return self._db.execute(statement).rowcount == 1
+
+    def waiting(self) -> tuple[Command, ...]:
+        """Commands nobody has taken, oldest first."""
+        table = schema.commands
+        statement = select(table).where(table.c.taken_at.is_(None)).order_by(table.c.created_at, table.c.command_id)
+        return tuple(Command(**row) for row in self._db.execute(statement).mappings())
+
+    def take(self, command_id: str, at: datetime, outcome: str) -> None:
+        """Note what became of a command."""
+        table = schema.commands
+        self._db.execute(update(table).where(table.c.command_id == command_id).values(taken_at=at, outcome=outcome))
+
+
+class MarketData:
+    """Daily bars and the benchmark's constituents."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def add(self, bars: Iterable[DailyBar]) -> None:
+        """Insert bars; known ones are left alone."""
+        rows = [row_of(bar) for bar in bars]
+        if rows:
+            self._db.execute(upsert(schema.market_data).on_conflict_do_nothing(), rows)
+
+    def bars(self, start: date | None = None) -> tuple[DailyBar, ...]:
+        """Bars from `start` on, by session then symbol."""
+        table = schema.market_data
+        statement = select(table).order_by(table.c.session, table.c.symbol)
+        if start:
+            statement = statement.where(table.c.session >= start)
+        return tuple(bar_from(row) for row in self._db.execute(statement).mappings())
+
+    def last_session(self) -> date | None:
+        """The newest session with a bar."""
+        return self._db.execute(select(func.max(schema.market_data.c.session))).scalar()
+
+    def last_closes(self) -> dict[str, Decimal]:
+        """Closing prices of the newest session, in USD."""
+        newest = self.last_session()
+        table = schema.market_data
+        rows = self._db.execute(select(table.c.symbol, table.c.close).where(table.c.session == newest))
+        return {row.symbol: row.close for row in rows}
+
+    def put_benchmark(
+        self, benchmark_id: str, kind: str, rebalance: str, weights: Mapping[str, Decimal], sectors: Mapping[str, str]
+    ) -> None:
+        """Replace a benchmark and its constituents."""
+        constituents = [
+            {"benchmark_id": benchmark_id, "symbol": symbol, "weight": weight, "sector": sectors.get(symbol)}
+            for symbol, weight in weights.items()
+        ]
+        with self._db.transaction():
+            row = {"benchmark_id": benchmark_id, "kind": kind, "rebalance": rebalance}
+            statement = upsert(schema.benchmarks).values(row)
+            self._db.execute(statement.on_conflict_do_update(index_elements=["benchmark_id"], set_=row))
+            table = schema.benchmark_constituents
+            self._db.execute(delete(table).where(table.c.benchmark_id == benchmark_id))
+            self._db.execute(insert(table), constituents)
+
+
+class Performance:
+    """One row a session and account."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def put(self, row: PerformanceRow) -> None:
+        """Insert or replace a session's row."""
+        values = row_of(row)
+        statement = upsert(schema.daily_performance).values(values)
+        self._db.execute(statement.on_conflict_do_update(index_elements=["account_id", "session"], set_=values))
+
+    def rows(self, account_id: str) -> tuple[PerformanceRow, ...]:
+        """Rows of one account by session."""
+        table = schema.daily_performance
+        statement = select(table).where(table.c.account_id == account_id).order_by(table.c.session)
+        return tuple(PerformanceRow(**row) for row in self._db.execute(statement).mappings())
+
+    def last(self, account_id: str) -> PerformanceRow | None:
+        """The newest row of one account."""
+        table = schema.daily_performance
+        statement = select(table).where(table.c.account_id == account_id).order_by(table.c.session.desc()).limit(1)
+        row = self._db.execute(statement).mappings().first()
+        return PerformanceRow(**row) if row else None

@@ -1,0 +1,184 @@
+"""Records to rows and back, field by field; nested records travel as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from datetime import date
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+
+from sqlalchemy import RowMapping
+
+from state.records import (
+    Account,
+    AccountType,
+    Alert,
+    AlertLevel,
+    DailyBar,
+    Intent,
+    IntentState,
+    Lot,
+    LotSelection,
+    OrderType,
+    Plan,
+    PlannedLot,
+    PlannedTrade,
+    PlanState,
+    RealizedRow,
+    ReliefMethod,
+    Security,
+    Side,
+    Term,
+    TradeReason,
+    Transaction,
+    TransactionKind,
+    WashMatch,
+)
+
+
+def row_of(record: Any, **extra: Any) -> dict[str, Any]:
+    """A record's fields as column values: enums by value, tuples of records as JSON-ready lists."""
+    row = {item.name: plain(getattr(record, item.name)) for item in fields(record)}
+    row.update(extra)
+    return row
+
+
+def plain(value: Any) -> Any:
+    """Enums by value, mappings and tuples of records unfolded; everything else as it is."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, tuple):
+        return [_plain_record(item) for item in value]
+    if isinstance(value, Mapping):
+        return dict(value)
+    return value
+
+
+def _plain_record(item: Any) -> Any:
+    if hasattr(item, "__dataclass_fields__"):
+        return {part.name: plain(getattr(item, part.name)) for part in fields(item)}
+    return plain(item)
+
+
+def account_from(row: RowMapping) -> Account:
+    """Account from a row of `accounts`."""
+    return Account(
+        **{
+            **row,
+            "account_type": AccountType(row["account_type"]),
+            "relief_method": ReliefMethod(row["relief_method"]),
+        }
+    )
+
+
+def security_from(row: RowMapping) -> Security:
+    """Security from a row of `securities`."""
+    return Security(**row)
+
+
+def selections_from(items: Sequence[Mapping[str, str]]) -> tuple[LotSelection, ...]:
+    """Lot selections from their JSON."""
+    return tuple(LotSelection(item["lot_id"], Decimal(item["quantity"])) for item in items)
+
+
+def transaction_from(row: RowMapping) -> Transaction:
+    """Transaction from a row of `transactions`."""
+    values = dict(row)
+    values.pop("journal_sequence")
+    values["kind"] = TransactionKind(values["kind"])
+    values["lots"] = selections_from(values["lots"])
+    return Transaction(**values)
+
+
+def lot_from(row: RowMapping) -> Lot:
+    """Lot from a row of `tax_lots`."""
+    values = dict(row)
+    values.pop("queue_position")
+    return Lot(**values)
+
+
+def realized_from(row: RowMapping) -> RealizedRow:
+    """Realized row from a row of `realized_gains`."""
+    values = dict(row)
+    values.pop("row_id")
+    values["term"] = Term(values["term"])
+    values["matches"] = tuple(
+        WashMatch(
+            replacement_id=item["replacement_id"],
+            replacement_account_id=item["replacement_account_id"],
+            replacement_date=date.fromisoformat(item["replacement_date"]),
+            quantity=Decimal(item["quantity"]),
+            disallowed=Decimal(item["disallowed"]),
+            permanent=item["permanent"],
+        )
+        for item in values["matches"]
+    )
+    return RealizedRow(**values)
+
+
+def planned_lot_from(item: Mapping[str, Any]) -> PlannedLot:
+    """Planned lot from its JSON."""
+    return PlannedLot(
+        lot_id=item["lot_id"],
+        acquired=date.fromisoformat(item["acquired"]),
+        quantity=Decimal(item["quantity"]),
+        basis=Decimal(item["basis"]),
+        term=Term(item["term"]),
+        gain_loss=Decimal(item["gain_loss"]),
+        disallowed=Decimal(item["disallowed"]),
+    )
+
+
+def trade_from(row: RowMapping) -> PlannedTrade:
+    """Planned trade from a row of `rebalancing_trades`."""
+    values = dict(row)
+    values.pop("plan_id")
+    values["side"] = Side(values["side"])
+    values["reason"] = TradeReason(values["reason"])
+    values["lots"] = tuple(planned_lot_from(item) for item in values["lots"])
+    values["replacement"] = tuple(values["replacement"])
+    return PlannedTrade(**values)
+
+
+def plan_from(row: RowMapping, trades: tuple[PlannedTrade, ...]) -> Plan:
+    """Plan from a row of `rebalancing_events` and its trades."""
+    values = dict(row)
+    values.pop("updated_at")
+    values.pop("weights_after")
+    values["state"] = PlanState(values["state"])
+    values["trades"] = trades
+    for key in ("triggers", "reasons"):
+        values[key] = tuple(values[key])
+    for key in ("weights_before", "weights_planned"):
+        values[key] = decimals(values[key])
+    return Plan(**values)
+
+
+def decimals(weights: Mapping[str, str] | None) -> dict[str, Decimal]:
+    """A JSON mapping of decimal strings as decimals."""
+    return {key: Decimal(value) for key, value in (weights or {}).items()}
+
+
+def intent_from(row: RowMapping) -> Intent:
+    """Intent from a row of `orders`."""
+    values = dict(row)
+    values["side"] = Side(values["side"])
+    values["state"] = IntentState(values["state"])
+    values["order_type"] = OrderType(values["order_type"])
+    values["lots"] = selections_from(values["lots"])
+    return Intent(**values)
+
+
+def bar_from(row: RowMapping) -> DailyBar:
+    """Daily bar from a row of `market_data`."""
+    return DailyBar(**row)
+
+
+def alert_from(row: RowMapping) -> Alert:
+    """Alert from a row of `alerts`."""
+    values = dict(row)
+    values.pop("alert_id")
+    values["level"] = AlertLevel(values["level"])
+    return Alert(**values)

@@ -1,0 +1,207 @@
+"""Plans, approvals, intents and fills."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from state.records import Intent, IntentState, Plan, PlanState, Side
+from state.store import schema
+from state.store.database import Database
+from state.store.rows import decimals, intent_from, plain, plan_from, row_of, trade_from
+
+OPEN_PLANS = tuple(state.value for state in PlanState if not state.is_final)
+OPEN_INTENTS = tuple(state.value for state in IntentState if not state.is_final)
+
+
+@dataclass(frozen=True, slots=True)
+class FillRow:
+    """One execution, by the broker's own id."""
+
+    execution_id: str
+    account_id: str
+    client_order_id: str | None
+    broker_order_id: str
+    symbol: str
+    side: Side
+    quantity: Decimal
+    price: Decimal
+    executed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A question put to a person, and the answer. Weights before and after are kept for the history."""
+
+    plan_id: str
+    revision: int
+    requested_at: datetime
+    expires_at: datetime
+    reasons: tuple[str, ...]
+    decision: str | None = None
+    decided_at: datetime | None = None
+    decided_by: str | None = None
+    weights_before: Mapping[str, Decimal] | None = None
+    weights_after: Mapping[str, Decimal] | None = None
+
+
+class Plans:
+    """Plans and the approvals asked for them."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def record(self, plan: Plan, at: datetime) -> None:
+        """Insert a plan with its trades; an id that exists raises sqlalchemy.exc.IntegrityError."""
+        row = row_of(plan, updated_at=at, weights_after=None)
+        row.pop("trades")
+        with self._db.transaction():
+            self._db.execute(insert(schema.rebalancing_events).values(row))
+            trades = [row_of(trade, plan_id=plan.plan_id) for trade in plan.trades]
+            if trades:
+                self._db.execute(insert(schema.rebalancing_trades), trades)
+
+    def update(self, plan_id: str, at: datetime, **changes: Any) -> None:
+        """Change columns of a plan: state, revision, reasons, expires_at, weights_after."""
+        values = {key: plain(value) for key, value in changes.items()}
+        table = schema.rebalancing_events
+        self._db.execute(update(table).where(table.c.plan_id == plan_id).values(updated_at=at, **values))
+
+    def get(self, plan_id: str) -> Plan | None:
+        """One plan with its trades."""
+        table = schema.rebalancing_events
+        row = self._db.execute(select(table).where(table.c.plan_id == plan_id)).mappings().first()
+        return plan_from(row, self._trades(plan_id)) if row else None
+
+    def _trades(self, plan_id: str) -> tuple[Any, ...]:
+        table = schema.rebalancing_trades
+        rows = self._db.execute(select(table).where(table.c.plan_id == plan_id).order_by(table.c.leg)).mappings()
+        return tuple(trade_from(row) for row in rows)
+
+    def list(
+        self, *, account_id: str | None = None, only_open: bool = False, session: date | None = None, most: int = 0
+    ) -> tuple[Plan, ...]:
+        """Plans, oldest first; with `most`, the newest `most` of them."""
+        table = schema.rebalancing_events
+        statement = select(table)
+        if account_id:
+            statement = statement.where(table.c.account_id == account_id)
+        if only_open:
+            statement = statement.where(table.c.state.in_(OPEN_PLANS))
+        if session:
+            statement = statement.where(table.c.session == session)
+        statement = statement.order_by(table.c.created_at.desc(), table.c.plan_id.desc())
+        if most:
+            statement = statement.limit(most)
+        rows = list(self._db.execute(statement).mappings())
+        return tuple(plan_from(row, self._trades(row["plan_id"])) for row in reversed(rows))
+
+    def next_sequence(self, account_id: str, session: date) -> int:
+        """1 for the session's first plan, then 2, ..."""
+        table = schema.rebalancing_events
+        newest = select(func.max(table.c.sequence)).where(table.c.account_id == account_id, table.c.session == session)
+        return int(self._db.execute(newest).scalar() or 0) + 1
+
+    def weights_after(self, plan_id: str) -> dict[str, Decimal]:
+        """Weights when the plan ended; empty while it has not."""
+        table = schema.rebalancing_events
+        found = self._db.execute(select(table.c.weights_after).where(table.c.plan_id == plan_id)).scalar()
+        return decimals(found)
+
+    def put_approval(self, approval: Approval) -> None:
+        """Insert or update an approval row."""
+        row = row_of(approval)
+        row["weights_before"] = dict(approval.weights_before or {})
+        statement = upsert(schema.approvals).values(row)
+        self._db.execute(statement.on_conflict_do_update(index_elements=["plan_id", "revision"], set_=row))
+
+    def approvals(self, plan_id: str | None = None) -> tuple[Approval, ...]:
+        """Approvals in the order they were asked for."""
+        table = schema.approvals
+        statement = select(table).order_by(table.c.requested_at, table.c.plan_id, table.c.revision)
+        if plan_id:
+            statement = statement.where(table.c.plan_id == plan_id)
+        return tuple(
+            Approval(
+                **{
+                    **row,
+                    "reasons": tuple(row["reasons"]),
+                    "weights_before": decimals(row["weights_before"]),
+                    "weights_after": decimals(row["weights_after"]),
+                }
+            )
+            for row in self._db.execute(statement).mappings()
+        )
+
+
+class Orders:
+    """Intents (at most one broker order each) and the broker's executions."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def record(self, intents: Iterable[Intent]) -> None:
+        """Insert intents; an id that exists raises sqlalchemy.exc.IntegrityError."""
+        rows = [row_of(intent) for intent in intents]
+        if rows:
+            self._db.execute(insert(schema.orders), rows)
+
+    def save(self, intent: Intent) -> None:
+        """Write an intent's present state."""
+        row = row_of(intent)
+        table = schema.orders
+        self._db.execute(update(table).where(table.c.client_order_id == intent.client_order_id).values(row))
+
+    def get(self, client_order_id: str) -> Intent | None:
+        """One intent."""
+        table = schema.orders
+        row = self._db.execute(select(table).where(table.c.client_order_id == client_order_id)).mappings().first()
+        return intent_from(row) if row else None
+
+    def by_broker_id(self, broker_order_id: str) -> Intent | None:
+        """The intent that became this broker order, or None for an order that is not ours."""
+        table = schema.orders
+        row = self._db.execute(select(table).where(table.c.broker_order_id == broker_order_id)).mappings().first()
+        return intent_from(row) if row else None
+
+    def list(
+        self,
+        *,
+        account_id: str | None = None,
+        plan_id: str | None = None,
+        only_open: bool = False,
+        session: date | None = None,
+    ) -> tuple[Intent, ...]:
+        """Intents in the order they are worked: by plan, tie, leg, slice."""
+        table = schema.orders
+        statement = select(table).order_by(
+            table.c.session, table.c.plan_id, table.c.slice_number, table.c.tie, table.c.leg
+        )
+        if account_id:
+            statement = statement.where(table.c.account_id == account_id)
+        if plan_id:
+            statement = statement.where(table.c.plan_id == plan_id)
+        if only_open:
+            statement = statement.where(table.c.state.in_(OPEN_INTENTS))
+        if session:
+            statement = statement.where(table.c.session == session)
+        return tuple(intent_from(row) for row in self._db.execute(statement).mappings())
+
+    def add_fill(self, fill: FillRow) -> bool:
+        """Record an execution once; False when its id was known."""
+        statement = upsert(schema.fills).values(row_of(fill)).on_conflict_do_nothing()
+        return self._db.execute(statement).rowcount == 1
+
+    def fills(self, *, session_start: datetime | None = None) -> tuple[FillRow, ...]:
+        """Executions, oldest first."""
+        table = schema.fills
+        statement = select(table).order_by(table.c.executed_at, table.c.execution_id)
+        if session_start:
+            statement = statement.where(table.c.executed_at >= session_start)
+        return tuple(FillRow(**{**row, "side": Side(row["side"])}) for row in self._db.execute(statement).mappings())
