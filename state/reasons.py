@@ -36,6 +36,10 @@ class ReasonCode(StrEnum):
         "RELIEF_BEHIND_GAINS",
         "The broker would sell gain lots first, and they cost more than the loss.",
     )
+    HARVEST_BASIS_UNKNOWN = (
+        "HARVEST_BASIS_UNKNOWN",
+        "A lot whose basis is not known would be sold first; import its basis to reach the losses.",
+    )
     REPLACEMENT_NONE_FREE = "REPLACEMENT_NONE_FREE", "No replacement is outside every wash-sale window."
 
     # wash sales

@@ -141,6 +141,33 @@ class Transaction:
     note: str = ""
 
 
+class CorporateActionKind(StrEnum):
+    """What an issuer did to every share of a security, in every account at once."""
+
+    SPLIT = "split"  # ratio new:old, also identical stock dividends; basis and dates unchanged
+    SYMBOL_CHANGE = "symbol_change"  # the same security under another symbol
+    STOCK_MERGER = "stock_merger"  # shares become ratio shares of another security; basis and dates carry over
+    CASH_MERGER = "cash_merger"  # every share is sold at per_share
+    SPINOFF = "spinoff"  # ratio shares of a child are added and take basis_fraction of the basis
+    RETURN_OF_CAPITAL = "return_of_capital"  # per_share lowers the basis; what exceeds it is gain
+
+
+@dataclass(frozen=True, slots=True)
+class CorporateAction:
+    """One corporate action, a fact about a security. It takes effect before the market opens on `ex_date`, a cash
+    merger after it closes."""
+
+    action_id: str
+    kind: CorporateActionKind
+    symbol: str
+    ex_date: date
+    ratio_new: Decimal = Decimal(1)
+    ratio_old: Decimal = Decimal(1)
+    per_share: Decimal = ZERO  # USD a share
+    to_symbol: str | None = None  # the new symbol, the acquirer or the child
+    basis_fraction: Decimal = ZERO  # the child's part of the basis, by relative market value (Form 8937)
+
+
 # ------------------------------------------------------------------ lots and realized rows
 
 
@@ -381,6 +408,7 @@ class BrokerCapabilities:
     fractional: bool
     lot_selection: bool  # an order may name its lots
     market_on_close: bool
+    lookups_before_resend: int = 3  # spaced lookups that must all miss before an order counts as never arrived
 
 
 # ------------------------------------------------------------------ plans and intents

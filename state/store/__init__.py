@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 
+from sqlalchemy import func, select
+
+from state.records import PlannedTrade, Side, TradeReason
+from state.store import schema
 from state.store.database import Database
 from state.store.errors import JournalConflict, NotADatabase, SchemaMismatch, StoreError
 from state.store.journal import DerivedLots, Household, Journal, Meta
@@ -74,6 +79,26 @@ class Store:
         """All writes inside reach the disk together, or none."""
         with self.database.transaction():
             yield
+
+    def trade_of_fill(self, execution_id: str) -> PlannedTrade | None:
+        """The planned trade that an execution belongs to, or None for one that is not ours."""
+        client_order_id = self.orders.client_order_id_of(execution_id)
+        intent = self.orders.get(client_order_id) if client_order_id else None
+        return self.plans.trade(intent.plan_id, intent.leg) if intent else None
+
+    def harvested(self) -> tuple[tuple[date, str], ...]:
+        """Session and symbol of every leg that sold at a loss on purpose and was filled, oldest first."""
+        orders, trades, fills = schema.orders, schema.rebalancing_trades, schema.fills
+        reasons = (TradeReason.HARVEST.value, TradeReason.HOMECOMING.value)
+        statement = (
+            select(orders.c.session, orders.c.symbol, func.min(fills.c.executed_at))
+            .join(trades, (trades.c.plan_id == orders.c.plan_id) & (trades.c.leg == orders.c.leg))
+            .join(fills, fills.c.client_order_id == orders.c.client_order_id)
+            .where(trades.c.side == Side.SELL.value, trades.c.reason.in_(reasons))
+            .group_by(orders.c.plan_id, orders.c.leg)
+            .order_by(func.min(fills.c.executed_at), orders.c.symbol)
+        )
+        return tuple((row[0], row[1]) for row in self.database.execute(statement))
 
     def close(self) -> None:
         """Release the file."""

@@ -155,6 +155,12 @@ class Alerts:
         rows = list(self._db.execute(select(table).order_by(table.c.alert_id.desc()).limit(most)).mappings())
         return tuple(alert_from(row) for row in reversed(rows))
 
+    def count(self, prefix: str) -> int:
+        """Incidents ever opened whose key starts with `prefix`."""
+        table = schema.alerts
+        statement = select(func.count()).where(table.c.key.startswith(prefix), table.c.recovered.is_(False))
+        return int(self._db.execute(statement).scalar_one())
+
     def open_keys(self, prefix: str) -> tuple[str, ...]:
         """Keys of incidents that have not recovered, starting with `prefix`."""
         table = schema.alerts

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from state.records import Intent, IntentState, Plan, PlanState, Side
+from state.records import Intent, IntentState, Plan, PlannedTrade, PlanState, Side
 from state.store import schema
 from state.store.database import Database
 from state.store.rows import decimals, intent_from, plain, plan_from, row_of, trade_from
@@ -73,13 +73,36 @@ class Plans:
         table = schema.rebalancing_events
         self._db.execute(update(table).where(table.c.plan_id == plan_id).values(updated_at=at, **values))
 
+    def reprice(self, plan: Plan, at: datetime) -> None:
+        """Write a plan's state, revision, expiry, reasons and the fresh prices and lots of its trades."""
+        with self._db.transaction():
+            self.update(
+                plan.plan_id,
+                at,
+                state=plan.state,
+                revision=plan.revision,
+                expires_at=plan.expires_at,
+                reasons=plan.reasons,
+            )
+            table = schema.rebalancing_trades
+            for trade in plan.trades:
+                where = (table.c.plan_id == plan.plan_id, table.c.leg == trade.leg)
+                self._db.execute(update(table).where(*where).values(row_of(trade)))
+
+    def trade(self, plan_id: str, leg: int) -> PlannedTrade | None:
+        """One leg of a plan."""
+        table = schema.rebalancing_trades
+        statement = select(table).where(table.c.plan_id == plan_id, table.c.leg == leg)
+        row = self._db.execute(statement).mappings().first()
+        return trade_from(row) if row else None
+
     def get(self, plan_id: str) -> Plan | None:
         """One plan with its trades."""
         table = schema.rebalancing_events
         row = self._db.execute(select(table).where(table.c.plan_id == plan_id)).mappings().first()
         return plan_from(row, self._trades(plan_id)) if row else None
 
-    def _trades(self, plan_id: str) -> tuple[Any, ...]:
+    def _trades(self, plan_id: str) -> tuple[PlannedTrade, ...]:
         table = schema.rebalancing_trades
         rows = self._db.execute(select(table).where(table.c.plan_id == plan_id).order_by(table.c.leg)).mappings()
         return tuple(trade_from(row) for row in rows)
@@ -101,6 +124,16 @@ class Plans:
             statement = statement.limit(most)
         rows = list(self._db.execute(statement).mappings())
         return tuple(plan_from(row, self._trades(row["plan_id"])) for row in reversed(rows))
+
+    def ended_today(self, account_id: str) -> tuple[Plan, ...]:
+        """Plans that executed and have ended, whose weights after are not yet written."""
+        table = schema.rebalancing_events
+        ended = (PlanState.DONE.value, PlanState.PARTLY_DONE.value, PlanState.FAILED.value)
+        statement = select(table).where(
+            table.c.account_id == account_id, table.c.weights_after.is_(None), table.c.state.in_(ended)
+        )
+        rows = list(self._db.execute(statement.order_by(table.c.plan_id)).mappings())
+        return tuple(plan_from(row, self._trades(row["plan_id"])) for row in rows)
 
     def next_sequence(self, account_id: str, session: date) -> int:
         """1 for the session's first plan, then 2, ..."""
@@ -192,6 +225,18 @@ class Orders:
         if session:
             statement = statement.where(table.c.session == session)
         return tuple(intent_from(row) for row in self._db.execute(statement).mappings())
+
+    def executions(self, plan_id: str, leg: int) -> frozenset[str]:
+        """Execution ids of one leg, over all its slices."""
+        ours = select(schema.orders.c.client_order_id).where(schema.orders.c.plan_id == plan_id, schema.orders.c.leg == leg)
+        table = schema.fills
+        return frozenset(self._db.execute(select(table.c.execution_id).where(table.c.client_order_id.in_(ours))).scalars())
+
+    def client_order_id_of(self, execution_id: str) -> str | None:
+        """The intent of an execution, by the broker's execution id."""
+        table = schema.fills
+        statement = select(table.c.client_order_id).where(table.c.execution_id == execution_id)
+        return self._db.execute(statement).scalar_one_or_none()
 
     def add_fill(self, fill: FillRow) -> bool:
         """Record an execution once; False when its id was known."""

@@ -1,0 +1,88 @@
+"""Which plans wait for a person, and what happens when the person answers.
+
+A plan waits when one of its orders is worth more than `approvals.order_usd`, when its gross value exceeds
+`approvals.plan_pct_nav` of the account, or when it realizes more gain than `approvals.gain_usd`. Trades of a kind
+the user has pre-approved, below its size, do not count towards the order threshold. An approved plan is priced and
+checked afresh before it executes; when it has changed materially it asks again, as the next revision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date, datetime
+from decimal import Decimal
+
+from daemon.settings import Settings
+from state.lots import Ledger
+from state.reasons import Reason, ReasonCode, because
+from state.records import ZERO, Plan, PlannedTrade, Side, TradeReason
+from strategy.propose import planned_lots
+
+CENT = Decimal("0.01")
+HARVEST_KINDS = (TradeReason.HARVEST, TradeReason.REPLACEMENT, TradeReason.HOMECOMING)
+
+
+def needs_approval(plan: Plan, settings: Settings) -> tuple[Reason, ...]:
+    """Why the plan must wait; empty when it may execute at once."""
+    limits = settings.approvals
+    preapproved = {rule.kind.value: rule.below_usd for rule in limits.preapproved}
+    reasons: list[Reason] = []
+    counted = ZERO
+    for trade in plan.trades:
+        kind = "harvest" if trade.reason in HARVEST_KINDS else trade.reason.value
+        if trade.notional < preapproved.get(kind, ZERO):
+            continue
+        counted += trade.notional
+        if trade.notional > limits.order_usd:
+            value = trade.notional.quantize(CENT)
+            reasons.append(because(ReasonCode.APPROVAL_ORDER_VALUE, leg=trade.leg, symbol=trade.symbol, usd=value, above=limits.order_usd))
+    allowed = limits.plan_pct_nav / 100 * plan.nav
+    if counted > allowed:
+        reasons.append(because(ReasonCode.APPROVAL_PLAN_VALUE, usd=counted.quantize(CENT), above=allowed.quantize(CENT)))
+    gain = realized_gain(plan.trades)
+    if gain > limits.gain_usd:
+        reasons.append(because(ReasonCode.APPROVAL_GAIN, usd=gain.quantize(CENT), above=limits.gain_usd))
+    return tuple(reasons)
+
+
+def realized_gain(trades: Sequence[PlannedTrade]) -> Decimal:
+    """Gains the trades would realize, losses not netted against them, in USD."""
+    return sum((lot.gain_loss for trade in trades for lot in trade.lots if lot.gain_loss > 0), ZERO)
+
+
+def repriced(plan: Plan, prices: dict[str, Decimal], ledger: Ledger, now: datetime, today: date) -> Plan | None:
+    """The plan at fresh prices, its lots taken anew from the ledger. None when it can no longer be done as it is:
+    a price is missing, or the shares are not there any more."""
+    trades = []
+    for trade in plan.trades:
+        price = prices.get(trade.symbol)
+        if price is None:
+            return None
+        lots = trade.lots
+        if trade.side is Side.SELL:
+            queue = ledger.disposal_queue(plan.account_id, trade.symbol)
+            if sum((lot.quantity for lot in queue), ZERO) < trade.quantity:
+                return None
+            lots = planned_lots(queue, trade.quantity, price, today)
+        trades.append(replace(trade, price=price, lots=lots))
+    return replace(plan, trades=tuple(trades), created_at=now)
+
+
+def changed_materially(old: Plan, new: Plan, tolerance_pct: Decimal) -> Reason | None:
+    """Why the repriced plan is another plan than the one approved, or None.
+
+    Compared: the value of each leg, and the gain or loss it realizes, as a part of the leg's value.
+    """
+    for before, after in zip(old.trades, new.trades, strict=True):
+        value = abs(after.notional / before.notional - 1) * 100
+        gain = abs(after.gain_loss - before.gain_loss) / before.notional * 100
+        if max(value, gain) > tolerance_pct:
+            return because(
+                ReasonCode.APPROVAL_CHANGED,
+                symbol=after.symbol,
+                value_change_pct=round(value, 2),
+                gain_change_pct=round(gain, 2),
+                most_pct=tolerance_pct,
+            )
+    return None

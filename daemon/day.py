@@ -1,0 +1,198 @@
+"""One tick of the daemon: whatever is due now, and the figures of a session's end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+
+import structlog
+
+from brokers.errors import BrokerUnavailable
+from daemon import execution, gate
+from daemon.agenda import Task, due
+from daemon.alerts import drain, raise_alert, recover
+from daemon.clock import NEW_YORK
+from daemon.cycle import observed, run_cycle, work_cycle
+from daemon.errors import MustHalt
+from daemon.house import House
+from daemon.planning import active_weights
+from daemon.sync import Snapshot
+from state.reasons import ReasonCode, because
+from state.records import ZERO, Account, AlertLevel, Plan, Side, TradeReason, TransactionKind
+from state.store import JournalConflict, PerformanceRow
+
+CENT = Decimal("0.01")
+
+
+def tick(house: House) -> tuple[Task, ...]:
+    """Do what is due for every managed account; returns the tasks done. A fault ends in no order, and an alert."""
+    done: list[Task] = []
+    for account in house.managed:
+        now = house.clock.now()
+        session = house.calendar.current(now)
+        finished = house.store.agenda.done(session.session, account.account_id) if session else frozenset[str]()
+        for task in due(session, now, finished, house.timetable, work_waiting=work_waiting(house, account)):
+            if _attempt(house, account, task):
+                done.append(task)
+    drain(house.store, house.notifier, house.clock.now())
+    return tuple(done)
+
+
+def work_waiting(house: House, account: Account) -> bool:
+    """True while a plan, an intent or a command is open."""
+    return bool(
+        house.store.plans.list(account_id=account.account_id, only_open=True)
+        or house.store.orders.list(account_id=account.account_id, only_open=True)
+        or house.store.commands.waiting()
+    )
+
+
+def _attempt(house: House, account: Account, task: Task) -> bool:
+    now = house.clock.now()
+    key = f"task:{account.account_id}:{task.value}"
+    try:
+        _do(house, account, task)
+    except MustHalt as contradiction:
+        gate.halt(house.store.path, str(contradiction), now)
+        house.forget()
+        raise_alert(house.store, f"halt:{now:%Y%m%d%H%M%S}", AlertLevel.HALT, f"Trading halted: {contradiction}", now)
+        return False
+    except (BrokerUnavailable, JournalConflict) as fault:
+        house.forget()
+        text = f"{task.value} of {account.account_id} could not be done and is tried again: {fault}"
+        raise_alert(house.store, key, AlertLevel.ERROR, text, now)
+        return False
+    recover(house.store, key, f"{task.value} of {account.account_id} works again", now)
+    return True
+
+
+def _do(house: House, account: Account, task: Task) -> None:
+    if task is Task.DECIDE:
+        run_cycle(house, account)
+    elif task is Task.WORK:
+        work_cycle(house, account)
+    elif task is Task.PREOPEN:
+        snapshot = observed(house, account)
+        _mark(house, snapshot, task)
+    else:
+        evening(house, account)
+
+
+def _mark(house: House, snapshot: Snapshot, task: Task) -> None:
+    if snapshot.session is not None:
+        house.store.agenda.mark(snapshot.session.session, task.value, snapshot.account.account_id, snapshot.now)
+
+
+# ------------------------------------------------------------------ the evening
+
+
+def evening(house: House, account: Account) -> None:
+    """Take in the day's fills and closes, end what did not end, tell of harvests, write the day's figures."""
+    snapshot = observed(house, account)
+    session = snapshot.session
+    if session is None:
+        return
+    last = house.store.market.last_session()
+    house.take_bars(last + timedelta(days=1) if last else session.session, session.session)
+    execution.work(house, snapshot)
+    with house.store.transaction():
+        _finish_plans(house, snapshot)
+        _write_performance(house, snapshot)
+        _mark(house, snapshot, Task.EVENING)
+
+
+def _finish_plans(house: House, snapshot: Snapshot) -> None:
+    """Weights after, and one line for each harvest, for plans that ended this session."""
+    for plan in house.store.plans.ended_today(snapshot.account.account_id):
+        house.store.plans.update(plan.plan_id, snapshot.now, weights_after=snapshot.weights)
+        for question in house.store.plans.approvals(plan.plan_id):
+            if question.decision == "approved":
+                house.store.plans.put_approval(replace(question, weights_after=snapshot.weights))
+        _tell_harvests(house, snapshot, plan)
+
+
+def _tell_harvests(house: House, snapshot: Snapshot, plan: Plan) -> None:
+    for trade in plan.trades:
+        if trade.side is Side.SELL and trade.reason in (TradeReason.HARVEST, TradeReason.HOMECOMING):
+            rows = house.harvest_rows(plan, trade)
+            if rows:
+                loss = -sum((row.recognized for row in rows), ZERO)
+                sold = sum((row.quantity for row in rows), ZERO)
+                instead = ", ".join(trade.replacement) or "cash"
+                text = (
+                    f"{trade.symbol}: sold {sold.normalize():f} shares, loss {loss:,.2f} USD after disallowance so far, "
+                    f"held {trade.days_held} days, replaced by {instead}. {trade.explanation}"
+                )
+                raise_alert(house.store, f"harvest:{plan.plan_id}:{trade.leg}", AlertLevel.INFO, text, snapshot.now)
+
+
+def _write_performance(house: House, snapshot: Snapshot) -> None:
+    account_id = snapshot.account.account_id
+    session = snapshot.session
+    if session is None:
+        return
+    previous = house.store.performance.last(account_id)
+    if previous is not None and previous.session == session.session:
+        return
+    flow, bought, sold = _flows(house, snapshot, previous)
+    level = house.benchmark.level
+    grown = ZERO
+    if previous is not None and len(level) > 1:
+        growth = Decimal(repr(float(level[-1] / level[house.history.sessions.index(previous.session)])))
+        grown = (previous.benchmark_nav * growth).quantize(CENT)
+    error_bps, note = _tracking(house, snapshot)
+    house.store.performance.put(
+        PerformanceRow(
+            account_id=account_id,
+            session=session.session,
+            nav=snapshot.nav.quantize(CENT),
+            cash=snapshot.cash,
+            external_flow=flow,
+            benchmark_nav=grown + flow,
+            tracking_error_bps=error_bps,
+            tracking_error_note=note,
+            bought=bought,
+            sold=sold,
+        )
+    )
+
+
+def _flows(house: House, snapshot: Snapshot, previous: PerformanceRow | None) -> tuple[Decimal, Decimal, Decimal]:
+    """Deposits less withdrawals, purchases and sales since the previous row, in USD."""
+    since = previous.session if previous else None
+    flow = bought = sold = ZERO
+    for row in house.store.journal.since(snapshot.account.account_id, since):
+        if row.kind in (TransactionKind.DEPOSIT, TransactionKind.WITHDRAWAL):
+            flow += row.amount
+        elif row.kind is TransactionKind.BUY:
+            bought += row.quantity * row.price
+        elif row.kind is TransactionKind.SELL:
+            sold += row.quantity * row.price
+    return flow, bought.quantize(CENT), sold.quantize(CENT)
+
+
+def _tracking(house: House, snapshot: Snapshot) -> tuple[float | None, str]:
+    """Ex-ante tracking error at the close, in bp, and the reason when it is above its limit; one alert an incident."""
+    if not snapshot.positions or len(house.history.sessions) < house.settings.risk.window_sessions // 8:
+        return None, ""
+    error = house.risk().tracking_error(active_weights(house, snapshot)) * 1e4
+    limit = house.settings.optimizer.tracking_error_max_bps
+    key = f"tracking_error:{snapshot.account.account_id}"
+    if error <= limit:
+        recover(house.store, key, f"expected tracking error {error:.0f} bp is within {limit:.0f} bp again", snapshot.now)
+        return error, ""
+    note = str(because(ReasonCode.TRIGGER_TRACKING_ERROR, bps=round(error, 1), most_bps=limit, why=_why(house, snapshot)))
+    raise_alert(house.store, key, AlertLevel.WARNING, note, snapshot.now)
+    return error, note
+
+
+def _why(house: House, snapshot: Snapshot) -> str:
+    """What the day's plan said, or that prices moved after it."""
+    day = snapshot.now.astimezone(NEW_YORK).date()
+    plans = house.store.plans.list(account_id=snapshot.account.account_id, session=day)
+    said = [reason for plan in plans for reason in plan.reasons if "tracking" in reason.lower() or "INFEASIBLE" in reason]
+    if said:
+        return said[-1]
+    states = ", ".join(f"{plan.plan_id} {plan.state.value}" for plan in plans)
+    return f"prices moved after the decision; plans today: {states or 'none'}"

@@ -1,0 +1,161 @@
+"""Running the demo: fresh or resumed, with its database marked as the demo's own."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Protocol
+
+from daemon.demo.prices import HISTORY_STARTS, LAST_DAY, demo_calendar, demo_prices
+from daemon.demo.report import DemoResult, demo_result
+from daemon.demo.settings import demo_settings
+from daemon.demo.world import World, demo_house, open_venue, venue_path
+from daemon.errors import HarvestdError
+from daemon.market_calendar import SessionTimes
+from daemon.opening import lease
+from state.records import Alert
+from state.store import NotADatabase, Store
+
+
+class UsageError(HarvestdError):
+    """The command cannot be done as asked; ends with 2, changes nothing."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """What the command line asks for."""
+
+    start: date
+    end: date
+    speed: float
+    database: Path
+    resume: bool
+
+
+class Watcher(Protocol):
+    """Who is shown the demo as it goes."""
+
+    def begins(self, sessions: int, done: int) -> None:
+        """The span is known."""
+        ...
+
+    def alert(self, session: date, alert: Alert) -> None:
+        """Something worth a line happened."""
+        ...
+
+    def session_over(self, session: SessionTimes, seconds: float) -> None:
+        """One more session is done."""
+        ...
+
+
+def run_demo(options: DemoOptions, watcher: Watcher) -> DemoResult:
+    """Run from the first session to the last, or go on from where a killed run stopped.
+
+    Raises UsageError for a span outside the prices or a database that is not a demo's.
+    """
+    started = time.monotonic()
+    first_plan = date(2018, 1, 2)  # a year of prices before it, for the risk model
+    if not first_plan <= options.start <= options.end <= LAST_DAY:
+        raise UsageError(f"Expected {first_plan} <= --from <= --to <= {LAST_DAY}, was {options.start} to {options.end}")
+    with lease(options.database):
+        world = _world(options)
+        teller = _Teller(watcher)
+        try:
+            _prepare(world)
+            world.house.notifier = teller
+            done = sum(1 for one in world.sessions if one.closes_at < world.venue.now)
+            watcher.begins(len(world.sessions), done)
+            world.run(lambda session: _after(world, session, watcher, options.speed))
+            result = demo_result(world, time.monotonic() - started)
+            world.house.store.meta.put("result", json.dumps(result.figures))
+        finally:
+            world.house.store.close()
+            world.venue.close()
+    return result
+
+
+def _after(world: World, session: SessionTimes, watcher: Watcher, speed: float) -> None:
+    watcher.session_over(session, 0.0)
+    if speed > 0:
+        time.sleep(1 / speed)
+
+
+class _Teller:
+    """The demo's notifier: alerts become lines on the screen."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+
+    def send(self, alert: Alert) -> None:
+        self._watcher.alert(alert.raised_at.date(), alert)
+
+
+def _world(options: DemoOptions) -> World:
+    calendar = demo_calendar()
+    prices = demo_prices(calendar)
+    store = _store(options)
+    sessions = calendar.between(options.start, options.end)
+    if not sessions:
+        raise UsageError(f"Expected a trading session between {options.start} and {options.end}, there is none")
+    venue = open_venue(options.database, prices, sessions[0].opens_at.replace(hour=1))
+    return World(demo_house(store, venue, calendar), venue, prices, sessions)
+
+
+def _store(options: DemoOptions) -> Store:
+    """A new database, or with --resume the one that is there. Only a demo's own files are ever replaced."""
+    path = options.database
+    asked = json.dumps({"from": options.start.isoformat(), "to": options.end.isoformat()})
+    if path.exists():
+        _require_demo(path)
+        if options.resume:
+            store = Store.open(path, durable=False)
+            made = store.meta.get("span")
+            if made != asked:
+                store.close()
+                raise UsageError(f"{path} was made for {made}; resume it with the same --from and --to")
+            return store
+        for file in (path, venue_path(path)):
+            for suffix in ("", "-wal", "-shm"):
+                file.with_name(file.name + suffix).unlink(missing_ok=True)
+        path.with_name(path.name + ".halt").unlink(missing_ok=True)
+    store = Store.open(path, create=True, durable=False)
+    with store.transaction():
+        store.meta.put("kind", "demo")
+        store.meta.put("span", asked)
+        store.meta.put("settings", demo_settings(path).model_dump_json())
+    return store
+
+
+def _require_demo(path: Path) -> None:
+    try:
+        store = Store.open(path, read_only=True)
+    except NotADatabase as error:
+        raise UsageError(f"{error} Choose another --db; the demo replaces only its own database.") from error
+    try:
+        if store.meta.get("kind") != "demo":
+            raise UsageError(f"{path} is a real household's database; the demo leaves it alone. Choose another --db.")
+    finally:
+        store.close()
+
+
+def _prepare(world: World) -> None:
+    """Accounts, securities, benchmark, tax profile and two years of prices; doing it twice changes nothing."""
+    house, store = world.house, world.house.store
+    if store.meta.get("prepared"):
+        return
+    before = world.sessions[0].session
+    with store.transaction():
+        store.household.put_accounts(house.accounts)
+        house.take_securities()
+        pairs = zip(house.constituents.symbols, house.constituents.weights, strict=True)
+        benchmark = house.settings.benchmark
+        sectors = {symbol: item.sector or "" for symbol, item in house.securities().items()}
+        store.market.put_benchmark("benchmark", benchmark.kind.value, benchmark.rebalance.value, dict(pairs), sectors)
+        bars = house.brokers[house.managed[0].account_id].daily_bars(house.names, HISTORY_STARTS, before)
+        store.market.add(bar for bar in bars if bar.session < before)
+        store.meta.put("prepared", "yes")

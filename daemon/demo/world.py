@@ -1,0 +1,163 @@
+"""The demo's world: the venue and its clock, the money that arrives, the household, and the person who approves.
+
+Time is the venue's own durable clock. At each instant of a session the world acts first and the daemon ticks after
+it; both can be repeated at the same instant without changing anything. So a process killed anywhere is continued by
+looking at the clock: everything before it is done, and the instant it shows is done once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+from brokers.simulated import SimulatedVenue, VenuePrices, VenueSettings
+from daemon.clock import WorldClock
+from daemon.constituents import constituents
+from daemon.day import tick, work_waiting
+from daemon.demo.household import FilledHarvest, purchases
+from daemon.demo.prices import demo_calendar, demo_prices
+from daemon.demo.settings import demo_settings
+from daemon.house import House
+from daemon.imports import import_transactions
+from daemon.market_calendar import MarketCalendar, SessionTimes
+from daemon.settings import Settings
+from state.records import PlanState, ReliefMethod
+from state.store import Command, Store
+
+OPENING_DEPOSIT = Decimal(500_000)
+MONTHLY_DEPOSIT = Decimal(5_000)
+REJECTED_GAIN_USD = Decimal(15_000)
+MAIN = "main"
+
+APPROVAL_RULE = (
+    f"Approvals: a stand-in for you approves every plan that asks, two minutes later, unless it would realize more "
+    f"than {REJECTED_GAIN_USD:,} USD of gains; such a plan is rejected."
+)
+
+
+def venue_path(database: Path) -> Path:
+    """The venue's own database, beside the daemon's."""
+    return database.with_name(database.name + ".venue")
+
+
+def open_venue(database: Path, prices: VenuePrices, start: datetime) -> SimulatedVenue:
+    """The demo's venue: FIFO, whole shares, two basis points of half spread, one order in ten filled in two parts."""
+    settings = VenueSettings(
+        seed="harvestd-demo",
+        half_spread_bps=Decimal(2),
+        partial_fill_probability=0.10,
+        rejection_probability=0.01,
+        relief_method=ReliefMethod.FIFO,
+        fractional=False,
+        lot_selection=False,
+    )
+    return SimulatedVenue(venue_path(database), prices, settings, account_number="SIM-DEMO", start=start)
+
+
+def demo_house(store: Store, venue: SimulatedVenue, calendar: MarketCalendar) -> House:
+    """A house at work in the demo's world, with the settings its database was made with."""
+    text = store.meta.get("settings")
+    settings = Settings.model_validate_json(text) if text else demo_settings(store.path)
+    return House(
+        settings=settings,
+        store=store,
+        clock=WorldClock(lambda: venue.now),
+        calendar=calendar,
+        brokers={MAIN: venue.broker()},
+        constituents=constituents(settings, store.path.parent),
+    )
+
+
+def open_demo(path: Path, *, private: bool = False) -> tuple[House, SimulatedVenue]:
+    """The house and venue of an existing demo database; `private` works on a copy of the daemon's database."""
+    calendar = demo_calendar()
+    prices = demo_prices(calendar)
+    store = Store.private_copy(path) if private else Store.open(path, durable=False)
+    venue = open_venue(path, prices, prices.sessions[0].opens_at)
+    return demo_house(store, venue, calendar), venue
+
+
+@dataclass
+class World:
+    """Everything outside the daemon, and the daemon in it."""
+
+    house: House
+    venue: SimulatedVenue
+    prices: VenuePrices
+    sessions: tuple[SessionTimes, ...]  # those the demo runs through
+
+    def run(self, told: Callable[[SessionTimes], None]) -> None:
+        """Live through the sessions, from wherever the clock stands; `told` is called after each."""
+        for session in self.sessions:
+            evening = self._evening(session)
+            if self.venue.now <= evening:
+                for instant in self._instants(session):
+                    if instant >= self.venue.now:
+                        self._at(session, instant)
+            told(session)
+
+    def _evening(self, session: SessionTimes) -> datetime:
+        return session.closes_at + self.house.timetable.evening_after_close
+
+    def _instants(self, session: SessionTimes) -> Iterator[datetime]:
+        """The instants at which something can be due. While nothing waits, working instants are passed over."""
+        timetable = self.house.timetable
+        decide = session.closes_at - timetable.decide_before_close
+        yield session.opens_at - timetable.preopen
+        yield decide
+        instant = decide
+        step = timedelta(seconds=self.house.settings.schedule.work_every_s)
+        while (instant := instant + step) < session.closes_at:
+            if instant == self.venue.now or any(work_waiting(self.house, one) for one in self.house.managed):
+                yield instant
+        yield self._evening(session)
+
+    def _at(self, session: SessionTimes, instant: datetime) -> None:
+        self.venue.advance_to(instant)
+        if instant < session.opens_at:
+            self._deposit(session)
+        self._approve(instant)
+        tick(self.house)
+        if instant == self._evening(session):
+            self._household(session)
+
+    def _deposit(self, session: SessionTimes) -> None:
+        """The opening deposit on the first session, the monthly one on the first session of each later month."""
+        place = self.sessions.index(session)
+        if place == 0:
+            self.venue.deposit(OPENING_DEPOSIT, reference="opening")
+        elif self.sessions[place - 1].session.month != session.session.month:
+            self.venue.deposit(MONTHLY_DEPOSIT, reference=f"monthly-{session.session:%Y-%m}")
+
+    def _approve(self, instant: datetime) -> None:
+        """The stand-in's rule, as commands in the inbox: the path a person's answer takes."""
+        for plan in self.house.store.plans.list(only_open=True):
+            if plan.state is PlanState.AWAITING_APPROVAL and plan.created_at < instant:
+                gains = sum((lot.gain_loss for trade in plan.trades for lot in trade.lots if lot.gain_loss > 0), Decimal(0))
+                answer = "reject" if gains > REJECTED_GAIN_USD else "approve"
+                self.house.store.commands.put(
+                    Command(
+                        command_id=f"{answer}-{plan.plan_id}-{plan.revision}",
+                        command=answer,
+                        argument=plan.plan_id,
+                        created_at=instant,
+                        created_by="the demo's rule",
+                    )
+                )
+
+    def _household(self, session: SessionTimes) -> None:
+        days = [item.session for item in self.sessions if item.session <= session.session]
+        place = next(i for i, item in enumerate(self.prices.sessions) if item.session == session.session)
+        closes = {symbol: column[place] for symbol, column in self.prices.closes.items()}
+        known = {symbol: price for symbol, price in closes.items() if price is not None}
+        rows = purchases(session.session, days, known, filled_harvests(self.house), session.closes_at)
+        if rows:
+            import_transactions(self.house, rows)
+
+
+def filled_harvests(house: House) -> tuple[FilledHarvest, ...]:
+    """Harvests of the main account that sold something, oldest first."""
+    return tuple(FilledHarvest(day, symbol) for day, symbol in house.store.harvested())

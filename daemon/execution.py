@@ -1,0 +1,281 @@
+"""From recorded intents to broker orders, and back: the outcome table, and the code that is that table.
+
+An intent is on disk, as SUBMITTING, before its request leaves. Whatever happens after that - an answer, a lost
+answer, a killed process - the next look at it goes through this table:
+
+    intent              the broker says             next              why
+    ------------------  --------------------------  ----------------  -----------------------------------------
+    RECORDED            -                           SUBMITTING        released (daemon/release.py) and past the gate
+    RECORDED            -                           REFUSED           the gate refused; the reason is kept
+    RECORDED            -                           EXPIRED           its deadline passed; it never left
+    SUBMITTING          accepted                    WORKING, FILLED   the answer arrived
+    SUBMITTING          refused                     REFUSED           the broker said no before accepting
+    SUBMITTING          duplicate client id         look up, adopt    we sent it before; never a second order
+    SUBMITTING          no usable answer            UNKNOWN           unknown is not failed (I9)
+    SUBMITTING, UNKNOWN has it                      adopt its state   the broker's record is the truth
+    SUBMITTING, UNKNOWN has it, other terms         halt              the id is ours, the order is not
+    SUBMITTING, UNKNOWN knows of none, n-th time    UNKNOWN           it may still be on its way
+    SUBMITTING, UNKNOWN knows of none, often enough RECORDED/EXPIRED  it never arrived: same id again, or too late
+    WORKING, PARTLY     any state                   that state        fills only ever grow
+    WORKING, PARTLY     knows of none               UNKNOWN           it knew it before: never assume it is gone
+
+"Often enough" is the adapter's `lookups_before_resend`. An UNKNOWN intent holds its tie, its symbol and its cash.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from decimal import ROUND_DOWN, ROUND_UP, Decimal
+
+import structlog
+
+from brokers.errors import DuplicateClientOrderId, NotAuthorized, OrderRefused, OutcomeUnknown
+from brokers.protocol import Broker
+from daemon import gate
+from daemon.alerts import raise_alert
+from daemon.errors import MustHalt
+from daemon.house import House
+from daemon.release import next_release
+from daemon.sync import Snapshot
+from state.reasons import Reason, ReasonCode, because
+from state.records import (
+    ZERO,
+    Account,
+    AlertLevel,
+    BrokerOrder,
+    BrokerOrderStatus,
+    Intent,
+    IntentState,
+    OrderRequest,
+    OrderType,
+    Plan,
+    PlanState,
+    Side,
+)
+
+log = structlog.get_logger("execution")
+
+IN_DOUBT = (IntentState.SUBMITTING, IntentState.UNKNOWN)
+AT_BROKER = (IntentState.WORKING, IntentState.PARTLY_FILLED)
+
+STATE_OF = {
+    BrokerOrderStatus.WORKING: IntentState.WORKING,
+    BrokerOrderStatus.PARTLY_FILLED: IntentState.PARTLY_FILLED,
+    BrokerOrderStatus.FILLED: IntentState.FILLED,
+    BrokerOrderStatus.CANCELLED: IntentState.CANCELLED,
+    BrokerOrderStatus.EXPIRED: IntentState.EXPIRED,
+    BrokerOrderStatus.REJECTED: IntentState.REFUSED,
+}
+
+
+# ------------------------------------------------------------------ what the broker's records say
+
+
+def settle(house: House, account: Account) -> None:
+    """Bring every open intent of the account that has left, or may have, up to the broker's records."""
+    broker = house.brokers[account.account_id]
+    for intent in house.store.orders.list(account_id=account.account_id, only_open=True):
+        if intent.state is not IntentState.RECORDED:
+            order = broker.order_by_client_id(intent.client_order_id)
+            _save(house, _adopted(intent, order) if order else _not_found(house, broker, intent))
+
+
+def _adopted(intent: Intent, order: BrokerOrder) -> Intent:
+    """The intent as the broker's order says. Raises MustHalt when the order is not what we sent."""
+    meant = (intent.symbol, intent.side, intent.submitted_quantity)
+    if (order.symbol, order.side, order.quantity) != meant:
+        raise MustHalt(
+            f"Order {intent.client_order_id}: expected {intent.side} {intent.submitted_quantity} {intent.symbol}, "
+            f"the broker has {order.side} {order.quantity} {order.symbol} under that id"
+        )
+    if order.filled_quantity < intent.filled_quantity:
+        log.warning("the broker's filled quantity went back; asked again next time", order=intent.client_order_id)
+        return intent
+    return replace(
+        intent,
+        state=STATE_OF[order.status],
+        broker_order_id=order.broker_order_id,
+        filled_quantity=order.filled_quantity,
+        submitted_at=intent.submitted_at or order.submitted_at,
+        lookups=0,
+        reason=order.reason or intent.reason,
+    )
+
+
+def _not_found(house: House, broker: Broker, intent: Intent) -> Intent:
+    if intent.state in AT_BROKER:
+        reason = str(because(ReasonCode.ORDER_OUTCOME_UNKNOWN, was=intent.state.value))
+        return replace(intent, state=IntentState.UNKNOWN, lookups=0, reason=reason)
+    lookups = intent.lookups + 1
+    if lookups < broker.capabilities.lookups_before_resend:
+        return replace(intent, state=IntentState.UNKNOWN, lookups=lookups)
+    if _in_time(house, intent):
+        return replace(intent, state=IntentState.RECORDED, lookups=0, submitted_quantity=ZERO)
+    reason = str(because(ReasonCode.ORDER_DEADLINE, arrived="never"))
+    return replace(intent, state=IntentState.EXPIRED, lookups=lookups, submitted_quantity=ZERO, reason=reason)
+
+
+def _in_time(house: House, intent: Intent) -> bool:
+    now = house.clock.now()
+    session = house.calendar.on(intent.session)
+    return session is not None and session.opens_at <= now < session.closes_at - house.timetable.stop_before_close
+
+
+def _save(house: House, intent: Intent) -> None:
+    house.store.orders.save(replace(intent, updated_at=house.clock.now()))
+
+
+# ------------------------------------------------------------------ one pass of work
+
+
+def work(house: House, snapshot: Snapshot) -> None:
+    """Send what may leave now, end what is out of time, close plans that are over. Never waits."""
+    account = snapshot.account
+    for plan in house.store.plans.list(account_id=account.account_id, only_open=True):
+        if plan.state is PlanState.EXECUTING:
+            _work_plan(house, snapshot, plan)
+            _close_if_over(house, snapshot, plan)
+
+
+def _work_plan(house: House, snapshot: Snapshot, plan: Plan) -> None:
+    stop = _stop(house, plan)
+    if stop is None or snapshot.now >= stop:
+        _end_of_time(house, plan)
+        return
+    collar = _collar(house)
+    asks = {symbol: quote.ask * (1 + collar) for symbol, quote in snapshot.quotes.items() if quote.ask > 0}
+    unhedged_max = house.settings.execution.unhedged_max_pct_nav / 100 * plan.nav
+    cash = house.brokers[plan.account_id].account().cash
+    while True:
+        intents = house.store.orders.list(plan_id=plan.plan_id)
+        release = next_release(intents, cash=cash, ask_prices=asks, unhedged_max=unhedged_max)
+        if release is None:
+            return
+        if release.quantity <= 0:
+            reason = str(because(ReasonCode.ORDER_UNFUNDED, tie=release.intent.tie))
+            _save(house, replace(release.intent, state=IntentState.EXPIRED, reason=reason))
+            continue
+        _send(house, snapshot, plan, release.intent, release.quantity)
+
+
+def _stop(house: House, plan: Plan) -> datetime | None:
+    """When the last order of this plan may leave: near the close of the session its intents are for."""
+    intents = house.store.orders.list(plan_id=plan.plan_id)
+    session = house.calendar.on(intents[0].session) if intents else None
+    return session.closes_at - house.timetable.stop_before_close if session else None
+
+
+def _collar(house: House) -> Decimal:
+    execution = house.settings.execution
+    return execution.limit_collar_bps / 10_000 if execution.order_type is OrderType.LIMIT else ZERO
+
+
+def _limit_price(house: House, snapshot: Snapshot, intent: Intent) -> Decimal | None:
+    quote = snapshot.quotes.get(intent.symbol)
+    if intent.order_type is not OrderType.LIMIT or quote is None:
+        return None
+    cent = Decimal("0.01")
+    if intent.side is Side.BUY:
+        return (quote.ask * (1 + _collar(house))).quantize(cent, rounding=ROUND_DOWN)
+    return (quote.bid * (1 - _collar(house))).quantize(cent, rounding=ROUND_UP)
+
+
+def _send(house: House, snapshot: Snapshot, plan: Plan, intent: Intent, quantity: Decimal) -> None:
+    refusal = _gate(house, snapshot, plan, intent, quantity)
+    if refusal is not None:
+        _save(house, replace(intent, state=IntentState.REFUSED, reason=str(refusal)))
+        key = f"refused:{intent.client_order_id}"
+        text = f"{intent.side} {quantity} {intent.symbol} was not sent. {refusal.code.meaning} {refusal}"
+        raise_alert(house.store, key, AlertLevel.WARNING, text, snapshot.now)
+        return
+    leaving = replace(
+        intent,
+        state=IntentState.SUBMITTING,
+        submitted_quantity=quantity,
+        limit_price=_limit_price(house, snapshot, intent),
+        submitted_at=snapshot.now,
+    )
+    _save(house, leaving)  # on disk before it leaves
+    _save(house, _submitted(house, leaving))
+
+
+def _submitted(house: House, intent: Intent) -> Intent:
+    broker = house.brokers[intent.account_id]
+    request = OrderRequest(
+        client_order_id=intent.client_order_id,
+        symbol=intent.symbol,
+        side=intent.side,
+        quantity=intent.submitted_quantity,
+        order_type=intent.order_type,
+        limit_price=intent.limit_price,
+        lots=intent.lots if broker.capabilities.lot_selection else (),
+    )
+    try:
+        return _adopted(intent, broker.submit(request))
+    except DuplicateClientOrderId:
+        order = broker.order_by_client_id(intent.client_order_id)
+        return _adopted(intent, order) if order else replace(intent, state=IntentState.UNKNOWN)
+    except OrderRefused as refusal:
+        return replace(intent, state=IntentState.REFUSED, submitted_quantity=ZERO, reason=str(refusal))
+    except NotAuthorized as refusal:
+        _save(house, replace(intent, state=IntentState.UNKNOWN, reason="the broker does not let us in"))
+        raise MustHalt(f"The broker refuses our key or has blocked the account: {refusal}") from refusal
+    except OutcomeUnknown:
+        return replace(intent, state=IntentState.UNKNOWN, reason=ReasonCode.ORDER_OUTCOME_UNKNOWN.value)
+
+
+def _gate(house: House, snapshot: Snapshot, plan: Plan, intent: Intent, quantity: Decimal) -> Reason | None:
+    closes = house.last_closes()
+    sent = [
+        other
+        for other in house.store.orders.list(account_id=plan.account_id, session=intent.session)
+        if other.submitted_quantity > 0
+    ]
+    leg = next(trade for trade in plan.trades if trade.leg == intent.leg)
+    facts = gate.GateFacts(
+        database_path=house.store.path,
+        state=snapshot.state,
+        session=snapshot.session,
+        now=house.clock.now(),
+        quote=snapshot.quotes.get(intent.symbol),
+        previous_close=closes.get(intent.symbol),
+        locked=frozenset(snapshot.locks),
+        sent_today=sent,
+        leg=leg,
+    )
+    return gate.refuse(intent, quantity, facts, house.settings)
+
+
+def _end_of_time(house: House, plan: Plan) -> None:
+    """Cancel what still works at the broker; what never left expires. Nothing rests into tomorrow."""
+    broker = house.brokers[plan.account_id]
+    for intent in house.store.orders.list(plan_id=plan.plan_id, only_open=True):
+        session = house.calendar.on(intent.session)
+        if intent.state is IntentState.RECORDED:
+            reason = str(because(ReasonCode.ORDER_DEADLINE, session=intent.session))
+            _save(house, replace(intent, state=IntentState.EXPIRED, reason=reason))
+        elif intent.state in AT_BROKER and intent.broker_order_id:
+            still_open = session is not None and house.clock.now() < session.closes_at
+            if still_open and intent.order_type is not OrderType.MARKET_ON_CLOSE:
+                broker.cancel(intent.broker_order_id)
+    settle(house, next(account for account in house.accounts if account.account_id == plan.account_id))
+
+
+# ------------------------------------------------------------------ plans that are over
+
+
+def _close_if_over(house: House, snapshot: Snapshot, plan: Plan) -> None:
+    intents = house.store.orders.list(plan_id=plan.plan_id)
+    if any(not intent.state.is_final for intent in intents):
+        return
+    filled = sum((intent.filled_quantity for intent in intents), ZERO)
+    planned = sum((trade.quantity for trade in plan.trades), ZERO)
+    state = PlanState.DONE if filled == planned else PlanState.PARTLY_DONE if filled > 0 else PlanState.FAILED
+    with house.store.transaction():
+        house.store.plans.update(plan.plan_id, snapshot.now, state=state)
+        if state is not PlanState.DONE:
+            key = f"plan:{plan.plan_id}:{state.value}"
+            ended = "; ".join(f"{one.symbol}: {one.reason or one.state.value}" for one in intents if one.filled_quantity < one.quantity)
+            text = f"Plan {plan.plan_id} ended {state.value}. What did not fill is planned anew, never resent. {ended}"
+            raise_alert(house.store, key, AlertLevel.WARNING, text, snapshot.now)

@@ -1,0 +1,174 @@
+"""The figures of a span, each computed from the store and saying what it is.
+
+Losses are of managed taxable accounts, positive amounts. "Disallowed" is what wash sales take of them, over every
+account of the household; "net" is after it. Tax values use the flat marginal rates of the tax profile. Returns are
+time-weighted: money from outside counts from the close of the day it came.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+
+from daemon.house import House
+from state.lots import term
+from state.records import ZERO, Account, IntentState, RealizedRow, Term, TransactionKind
+from state.store import PerformanceRow
+from strategy.types import TaxProfile
+
+CENT = Decimal("0.01")
+SESSIONS_A_YEAR = 252
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Losses realized, disallowed and net in one year or span, and the gains realized beside them, in USD."""
+
+    realized: Decimal
+    disallowed: Decimal
+    lost_for_good: Decimal
+    gains: Decimal
+
+    @property
+    def net(self) -> Decimal:
+        """Losses realized less disallowed; gains are not netted."""
+        return self.realized - self.disallowed
+
+
+def losses(rows: Iterable[RealizedRow]) -> Losses:
+    """Sum of realized rows. A gain row is never disallowed."""
+    found = list(rows)
+    return Losses(
+        realized=-sum((row.gain_loss for row in found if row.gain_loss < 0), ZERO),
+        disallowed=sum((row.disallowed for row in found), ZERO),
+        lost_for_good=sum((row.permanently_disallowed for row in found), ZERO),
+        gains=sum((row.gain_loss for row in found if row.gain_loss > 0), ZERO),
+    )
+
+
+def losses_by_year(rows: Sequence[RealizedRow]) -> dict[int, Losses]:
+    """Losses of each calendar year of disposal."""
+    years = sorted({row.disposed.year for row in rows})
+    return {year: losses(row for row in rows if row.disposed.year == year) for year in years}
+
+
+def rates_of(profile: TaxProfile) -> dict[Term, Decimal]:
+    """Marginal rates by term, as fractions."""
+    long_rate = Decimal(repr(profile.long_term_rate))
+    short_rate = Decimal(repr(profile.short_term_rate)) if profile.has_short_term_gains else long_rate
+    return {Term.SHORT: short_rate, Term.LONG: long_rate}
+
+
+def tax_value(rows: Iterable[RealizedRow], profile: TaxProfile) -> Decimal:
+    """Tax saved (+) by recognized losses less tax on recognized gains, at the profile's rates, in USD."""
+    rates = rates_of(profile)
+    return sum((-row.recognized * rates[row.term] for row in rows), ZERO)
+
+
+def liquidation_tax(house: House, account: Account, prices: dict[str, Decimal], on: date) -> Decimal:
+    """Tax if every open lot were sold at `prices` on `on`; losses offset gains at their own rate, in USD."""
+    rates = rates_of(house.tax_profile)
+    owed = ZERO
+    for lot in house.ledger.open_lots(account.account_id):
+        owed += (lot.quantity * prices[lot.symbol] - lot.basis) * rates[term(lot.adjusted_acquired, on)]
+    return owed
+
+
+def tracking_error_realized_bps(rows: Sequence[PerformanceRow]) -> float | None:
+    """Annualised standard deviation of daily active return, in bp; None for fewer than 20 days."""
+    active = []
+    for before, after in zip(rows, rows[1:], strict=False):
+        ours = (after.nav - after.external_flow) / before.nav - 1
+        theirs = (after.benchmark_nav - after.external_flow) / before.benchmark_nav - 1
+        active.append(float(ours - theirs))
+    if len(active) < 20:
+        return None
+    mean = sum(active) / len(active)
+    variance = sum((value - mean) ** 2 for value in active) / (len(active) - 1)
+    return math.sqrt(variance * SESSIONS_A_YEAR) * 1e4
+
+
+def time_weighted_return(rows: Sequence[PerformanceRow], what: str) -> float | None:
+    """Growth over the rows, as a fraction; `what` is "nav" or "benchmark_nav". None for fewer than two rows."""
+    if len(rows) < 2:
+        return None
+    growth = 1.0
+    for before, after in zip(rows, rows[1:], strict=False):
+        growth *= float((getattr(after, what) - after.external_flow) / getattr(before, what))
+    return growth - 1.0
+
+
+def turnover_pct_per_year(rows: Sequence[PerformanceRow]) -> float | None:
+    """One-sided: the smaller of buys and sells over mean net asset value, a year. The first day is left out."""
+    later = rows[1:]
+    if not later:
+        return None
+    traded = min(sum((row.bought for row in later), ZERO), sum((row.sold for row in later), ZERO))
+    mean = sum((row.nav for row in later), ZERO) / len(later)
+    return float(traded / mean) * SESSIONS_A_YEAR / len(later) * 100
+
+
+@dataclass(frozen=True, slots=True)
+class Disallowance:
+    """A disallowed part of a loss of ours, and the purchase that explains it."""
+
+    sale_id: str
+    symbol: str
+    sold: date
+    replacement_id: str
+    replacement_account_id: str
+    bought: date
+    disallowed: Decimal
+    permanent: bool
+    known_when_sent: bool  # True: the later of our two trades was sent although the other was known
+
+
+def disallowances(house: House, account: Account) -> tuple[Disallowance, ...]:
+    """Every disallowed dollar of one account, with the named purchase, and whether we could have known.
+
+    The later of the two trades made the wash sale. If it was ours and the earlier one was in the journal before our
+    order left, we sent it knowingly: a conflict.
+    """
+    journal = {row.transaction_id: row for row in house.store.journal.all()}
+    sent = {one.client_order_id: one.submitted_at for one in house.store.orders.list(account_id=account.account_id)}
+    found = []
+    for row in house.ledger.realized(account.account_id):
+        for match in row.matches:
+            sale, purchase = journal[row.sale_id], journal[match.replacement_id]
+            later, earlier = (sale, purchase) if purchase.trade_date <= sale.trade_date else (purchase, sale)
+            left = sent.get(later.client_order_id or "")
+            known = left is not None and earlier.recorded_at is not None and earlier.recorded_at < left
+            found.append(
+                Disallowance(
+                    sale_id=row.sale_id,
+                    symbol=row.symbol,
+                    sold=row.disposed,
+                    replacement_id=match.replacement_id,
+                    replacement_account_id=match.replacement_account_id,
+                    bought=match.replacement_date,
+                    disallowed=match.disallowed,
+                    permanent=match.permanent,
+                    known_when_sent=known,
+                )
+            )
+    return tuple(found)
+
+
+def order_counts(house: House, account: Account) -> dict[str, int]:
+    """Orders sent, refused by the broker or the gate, and executions."""
+    intents = house.store.orders.list(account_id=account.account_id)
+    return {
+        "orders": sum(1 for one in intents if one.submitted_at is not None),
+        "rejects": sum(1 for one in intents if one.state is IntentState.REFUSED),
+        "fills": len(house.store.orders.fills()),
+    }
+
+
+def deposits(house: House, account: Account) -> Decimal:
+    """Money put in less taken out, in USD."""
+    kinds = (TransactionKind.DEPOSIT, TransactionKind.WITHDRAWAL)
+    rows = house.store.journal.since(account.account_id, None)
+    return sum((row.amount for row in rows if row.kind in kinds), ZERO)

@@ -1,0 +1,246 @@
+"""One household at work: its settings, store, clock, calendar and brokers, and what is kept in memory of the store.
+
+Everything in memory can be made again from the store and the settings; a restart in the middle of anything
+leads to the same decisions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from decimal import Decimal
+
+import numpy as np
+
+from brokers.protocol import Broker
+from daemon.agenda import Timetable
+from daemon.alerts import LogNotifier, Notifier
+from daemon.clock import Clock
+from daemon.constituents import Constituents
+from daemon.market_calendar import MarketCalendar
+from daemon.settings import Settings
+from state.lots import Ledger, LedgerPolicy
+from state.records import Account, Plan, PlannedTrade, RealizedRow, Security, TradeReason, Transaction
+from state.store import Store
+from strategy.history import BenchmarkPath, benchmark_path, extended, history_from_bars
+from strategy.risk import RiskModel, estimate_risk_model
+from strategy.types import FloatArray, HarvestPolicy, PriceHistory, TaxProfile
+
+
+@dataclass
+class House:
+    """The household's process-wide state. `brokers` by account id, for managed accounts only."""
+
+    settings: Settings
+    store: Store
+    clock: Clock
+    calendar: MarketCalendar
+    brokers: Mapping[str, Broker]
+    constituents: Constituents
+    notifier: Notifier = field(default_factory=LogNotifier)
+    _ledger: Ledger | None = None
+    _history: PriceHistory | None = None
+    _path: BenchmarkPath | None = None
+    _risk: tuple[int, RiskModel] | None = None
+    _securities: Mapping[str, Security] | None = None
+    _homes: dict[str, str | None] = field(default_factory=dict)
+    _closes: tuple[date | None, Mapping[str, Decimal]] | None = None
+
+    # -------------------------------------------------------------- who and when
+
+    @property
+    def accounts(self) -> tuple[Account, ...]:
+        """Every account of the household."""
+        return tuple(item.as_account() for item in self.settings.household.accounts)
+
+    @property
+    def managed(self) -> tuple[Account, ...]:
+        """The accounts that harvestd trades."""
+        return tuple(account for account in self.accounts if account.is_managed)
+
+    @property
+    def timetable(self) -> Timetable:
+        """The schedule's minutes as durations."""
+        schedule, execution = self.settings.schedule, self.settings.execution
+        return Timetable(
+            preopen=timedelta(minutes=schedule.preopen_minutes),
+            decide_before_close=timedelta(minutes=schedule.decide_before_close_minutes),
+            stop_before_close=timedelta(minutes=execution.stop_before_close_minutes),
+            evening_after_close=timedelta(minutes=schedule.evening_minutes),
+        )
+
+    # -------------------------------------------------------------- the ledger
+
+    @property
+    def ledger(self) -> Ledger:
+        """The replay of the whole journal, kept up to date."""
+        if self._ledger is None:
+            self._ledger = self.replay()
+        return self._ledger
+
+    def replay(self) -> Ledger:
+        """A full replay of the stored journal."""
+        return Ledger.replay(self.accounts, self.store.journal.all(), self.ledger_policy())
+
+    def ledger_policy(self) -> LedgerPolicy:
+        """The user's identity groups, and funds of one index where the policy says so."""
+        groups = [frozenset(group) for group in self.settings.wash_sales.groups]
+        if self.settings.wash_sales.identical.value == "index":
+            by_index: dict[str, set[str]] = {}
+            for security in self.store.household.securities().values():
+                if security.index_name:
+                    by_index.setdefault(security.index_name, set()).add(security.symbol)
+            groups.extend(frozenset(symbols) for symbols in by_index.values() if len(symbols) > 1)
+        return LedgerPolicy(identical_groups=tuple(groups))
+
+    def learn(self, transactions: Iterable[Transaction]) -> tuple[Transaction, ...]:
+        """Add transactions to the journal and bring the derived lots up to date; returns those that were new.
+
+        Raises state.store.JournalConflict. Joins a transaction that is open; in memory and on disk together.
+        """
+        ledger = self.ledger
+        with self.store.transaction():
+            added = self.store.journal.append(transactions, self.clock.now())
+            if added:
+                ledger = ledger.extended(added)
+                self.store_lots(ledger, {item.symbol for item in added if item.symbol})
+        self._ledger = ledger
+        return added
+
+    def store_lots(self, ledger: Ledger, symbols: Iterable[str]) -> None:
+        """Write what the ledger derives for `symbols` and everything identical to them."""
+        touched = {other for symbol in symbols for other in ledger.group_of(symbol)}
+        queues = [
+            ledger.disposal_queue(account.account_id, symbol) for account in self.accounts for symbol in sorted(touched)
+        ]
+        realized = [row for symbol in sorted(touched) for row in ledger.realized(symbol=symbol)]
+        self.store.lots.replace_symbols(touched, queues, realized)
+
+    def forget(self) -> None:
+        """Drop what is in memory after a failed write; it is read again from the store."""
+        self._ledger = None
+        self._history = None
+        self._path = None
+
+    def securities(self) -> Mapping[str, Security]:
+        """What the broker says of the benchmark's names, as stored."""
+        if self._securities is None:
+            self._securities = self.store.household.securities()
+        return self._securities
+
+    def take_securities(self) -> None:
+        """Ask the broker about the benchmark's names, and store what it knows."""
+        broker = self.brokers[self.managed[0].account_id]
+        with self.store.transaction():
+            self.store.household.put_securities(broker.assets(self.names).values())
+        self._securities = None
+
+    def harvest_rows(self, plan: Plan, trade: PlannedTrade) -> tuple[RealizedRow, ...]:
+        """What the ledger says that one leg of a plan realized."""
+        executions = self.store.orders.executions(plan.plan_id, trade.leg)
+        rows = self.ledger.realized(plan.account_id, trade.symbol)
+        return tuple(row for row in rows if row.sale_id in executions)
+
+    def homes(self, account_id: str) -> dict[str, str]:
+        """Lots bought as replacements (by lot id) and the name each one stands in for."""
+        found: dict[str, str] = {}
+        for lot in self.ledger.open_lots(account_id):
+            home = self._home_of(lot.lot_id)
+            if home:
+                found[lot.lot_id] = home
+        return found
+
+    def _home_of(self, lot_id: str) -> str | None:
+        if lot_id not in self._homes:
+            trade = self.store.trade_of_fill(lot_id)
+            is_replacement = trade is not None and trade.reason is TradeReason.REPLACEMENT and trade.replacement
+            self._homes[lot_id] = trade.replacement[0] if trade is not None and is_replacement else None
+        return self._homes[lot_id]
+
+    # -------------------------------------------------------------- prices, benchmark, risk
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The benchmark's names, in its own order: the axis of every array."""
+        return self.constituents.symbols
+
+    @property
+    def history(self) -> PriceHistory:
+        """Total-return closes of finished sessions."""
+        if self._history is None:
+            self._history = history_from_bars(self.store.market.bars(), self.names)
+        return self._history
+
+    @property
+    def benchmark(self) -> BenchmarkPath:
+        """Benchmark weights and level after each close of the history."""
+        if self._path is None:
+            base = np.array([float(weight) for weight in self.constituents.weights])
+            self._path = benchmark_path(self.history, base, self.settings.benchmark.rebalance.value)
+        return self._path
+
+    def last_closes(self) -> Mapping[str, Decimal]:
+        """Unadjusted closes of the newest session in the store, USD."""
+        newest = self.history.sessions[-1] if self.history.sessions else None
+        if self._closes is None or self._closes[0] != newest:
+            self._closes = (newest, self.store.market.last_closes())
+        return self._closes[1]
+
+    def benchmark_weights(self) -> FloatArray:
+        """Weights after the newest close, shape (n,)."""
+        return self.benchmark.weights[-1]
+
+    def risk(self) -> RiskModel:
+        """The factor model, estimated anew every `reestimate_every_sessions` sessions of the history.
+
+        The history it uses ends at a multiple of that number, so a restart finds the same model.
+        """
+        settings = self.settings.risk
+        every = settings.reestimate_every_sessions
+        upto = len(self.history.sessions) // every * every or len(self.history.sessions)
+        if self._risk is None or self._risk[0] != upto:
+            history = self.history
+            past = PriceHistory(history.names, history.sessions[:upto], history.closes[:upto])
+            model = estimate_risk_model(
+                past,
+                factors=min(settings.factors, len(self.names) - 1),
+                window_sessions=settings.window_sessions,
+                half_life_sessions=settings.half_life_sessions,
+            )
+            self._risk = (upto, model)
+        return self._risk[1]
+
+    def take_bars(self, start: date, end: date) -> None:
+        """Fetch closes of [start, end] into the store and the history."""
+        account = self.managed[0]
+        bars = self.brokers[account.account_id].daily_bars(self.names, start, end)
+        with self.store.transaction():
+            self.store.market.add(bars)
+        if self._history is not None and bars:
+            self._history = extended(self._history, bars)
+            self._path = None
+
+    # -------------------------------------------------------------- policies of the strategy
+
+    @property
+    def tax_profile(self) -> TaxProfile:
+        """Marginal rates as fractions."""
+        profile = self.settings.tax_profile
+        return TaxProfile(
+            short_term_rate=profile.short_term_rate_pct / 100,
+            long_term_rate=profile.long_term_rate_pct / 100,
+            has_short_term_gains=profile.has_short_term_gains,
+        )
+
+    @property
+    def harvest_policy(self) -> HarvestPolicy:
+        """The trigger's settings."""
+        harvest = self.settings.harvest
+        return HarvestPolicy(
+            multiplier=harvest.trigger_multiplier,
+            round_trip_cost_bps=harvest.round_trip_cost_bps,
+            ewma_lambda=harvest.ewma_lambda,
+            long_term_trigger=harvest.long_term_trigger_pct / 100,
+            minimum_loss_usd=Decimal(harvest.minimum_loss_usd),
+        )

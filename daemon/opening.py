@@ -1,0 +1,107 @@
+"""Opening a house: to work in it (one process at a time), or to look (a private copy that cannot send)."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from brokers.errors import OrderRefused
+from brokers.protocol import Broker
+from daemon.errors import ConfigurationRefused, LeaseHeld
+from daemon.house import House
+from state.reasons import ReasonCode
+from state.records import BrokerOrder, OrderRequest
+from state.store import Store
+
+
+@contextmanager
+def lease(database: Path) -> Iterator[None]:
+    """Hold the household: one process works on a database at a time. Raises LeaseHeld.
+
+    A lock on a file beside the database, released by the system when the process ends, however it ends.
+    """
+    path = database.with_name(database.name + ".lock")
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(handle, 100, 0).decode(errors="replace").strip() or "unknown"
+            raise LeaseHeld(f"{database}: another harvestd works on this household (process {holder}).") from error
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def working_house(database: Path) -> Iterator[House]:
+    """A house that may send orders. Raises LeaseHeld, ConfigurationRefused, state.store.NotADatabase."""
+    with lease(database):
+        _require_simulated(database)
+        from daemon.demo.world import open_demo
+
+        house, venue = open_demo(database)
+        try:
+            yield house
+        finally:
+            house.store.close()
+            venue.close()
+
+
+@contextmanager
+def looking_house(database: Path) -> Iterator[House]:
+    """A house on a private copy of the database, whose brokers have no way to send. Needs no lease."""
+    _require_simulated(database)
+    from daemon.demo.world import open_demo
+
+    house, venue = open_demo(database, private=True)
+    house.brokers = {name: ReadOnlyBroker(broker) for name, broker in house.brokers.items()}
+    try:
+        yield house
+    finally:
+        house.store.close()
+        venue.close()
+
+
+def _require_simulated(database: Path) -> None:
+    """Only the simulated venue can be worked with in this version; says so instead of pretending."""
+    store = Store.open(database, read_only=True)
+    try:
+        kind = store.meta.get("kind")
+    finally:
+        store.close()
+    if kind != "demo":
+        raise ConfigurationRefused(
+            f"{database}: this version trades at the simulated venue of `harvestd demo` only; "
+            "the Alpaca adapter comes with a later one. Nothing was started."
+        )
+
+
+class ReadOnlyBroker:
+    """A broker one can only look at: it has the protocol's reads, and no submit or cancel that reaches anything."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.capabilities = broker.capabilities
+        self.clock = broker.clock
+        self.account = broker.account
+        self.positions = broker.positions
+        self.activities = broker.activities
+        self.assets = broker.assets
+        self.quotes = broker.quotes
+        self.daily_bars = broker.daily_bars
+        self.order_by_client_id = broker.order_by_client_id
+        self.open_orders = broker.open_orders
+        self.order_events = broker.order_events
+
+    def submit(self, order: OrderRequest) -> BrokerOrder:
+        """Refuses: nothing leaves from a house that only looks."""
+        raise OrderRefused(ReasonCode.STATE_NOT_OPEN, f"{order.client_order_id}: this command places nothing")
+
+    def cancel(self, broker_order_id: str) -> None:
+        """Refuses likewise."""
+        raise OrderRefused(ReasonCode.STATE_NOT_OPEN, f"{broker_order_id}: this command cancels nothing")

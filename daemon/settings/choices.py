@@ -1,0 +1,91 @@
+"""The closed lists that settings choose from. What the other packages need too is in `state.records`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Mode(StrEnum):
+    """How far harvestd may go."""
+
+    DEMO = "demo"  # real past prices and the built-in broker; set by `harvestd demo` alone
+    OBSERVE = "observe"  # reads a real account, plans every night, cannot send
+    PAPER = "paper"  # trades a paper account
+    LIVE = "live"  # trades real money; needs `harvestd go-live`
+
+
+class BrokerName(StrEnum):
+    """Where an account is held."""
+
+    ALPACA = "alpaca"  # alpaca.markets
+    SIMULATED = "simulated"  # the built-in venue
+    IMPORT = "import"  # known only by imported files; never traded
+
+
+class BenchmarkKind(StrEnum):
+    """Where the benchmark's weights come from."""
+
+    EQUAL_WEIGHT = "equal_weight"  # every symbol of the list weighs the same
+    CONSTITUENTS_FILE = "constituents_file"  # a file of symbols and weights
+
+
+class BenchmarkRebalance(StrEnum):
+    """How often an equal-weighted benchmark returns to equal weights."""
+
+    QUARTERLY = "quarterly"  # the first session of January, April, July and October
+    MONTHLY = "monthly"  # the first session of the month
+    NONE = "none"  # never: weights drift with prices
+
+
+class IdenticalPolicy(StrEnum):
+    """What counts as substantially identical."""
+
+    SYMBOL = "symbol"  # same CUSIP or symbol
+    INDEX = "index"  # as symbol, and funds that declare the same index, and classes of one fund
+
+
+class BlockRebuyAfter(StrEnum):
+    """Which sales close a name to purchases for 30 days."""
+
+    LOSS_SALE = "loss_sale"  # the rule of the law
+    ANY_SALE = "any_sale"  # stricter, as some rebalancers do
+
+
+class RebalanceAt(StrEnum):
+    """When a plan is due by the calendar alone."""
+
+    QUARTERLY = "quarterly"  # the first session of the quarter
+    MONTHLY = "monthly"  # the first session of the month
+    NEVER = "never"  # only drift, tracking error, cash and harvests lead to a plan
+
+
+class PreapprovedKind(StrEnum):
+    """Trades that the user can approve beforehand."""
+
+    HARVEST = "harvest"  # a harvest with its replacement
+    HOMECOMING = "homecoming"  # a replacement sold to go back to the name
+    REBALANCE = "rebalance"  # towards the benchmark
+    DEPOSIT = "deposit"  # new cash invested
+    RAISE_CASH = "raise_cash"  # sold to fund a withdrawal
+
+
+class NotifierKind(StrEnum):
+    """Where alerts go."""
+
+    LOG = "log"  # the log of the daemon
+
+
+class LogFormat(StrEnum):
+    """How log lines look."""
+
+    CONSOLE = "console"  # for people
+    JSON = "json"  # for machines: one object a line
+
+
+class LogLevel(StrEnum):
+    """The least important line that is logged."""
+
+    DEBUG = "debug"  # every step
+    INFO = "info"  # what was done
+    WARNING = "warning"  # what did not go as planned
+    ERROR = "error"  # what a person should look at

@@ -1,0 +1,77 @@
+"""From a plan's legs to intents: swaps are cut so that few dollars are ever left unhedged.
+
+Selling 60,000 USD of one name before buying 60,000 of another leaves the account out of the market in between,
+and for longer if the second leg fails. So the legs of a plan are cut into **ties**: each tie sells at most
+`unhedged_max` dollars and buys what those dollars fund. A tie's buys wait for its own sells, and shrink with
+them; the next tie's sells wait until the dollars of the earlier ones are back in the market.
+
+Example, `unhedged_max` = 35,000: sell 300 XOM at 200 (60,000), buy 400 CVX at 100 and 200 COP at 100:
+
+    tie 1   sell 175 XOM (35,000)   buy 350 CVX (35,000)
+    tie 2   sell 125 XOM (25,000)   buy  50 CVX (5,000) and 200 COP (20,000)
+
+Buys funded by cash that is already there come first, as tie 0. Quantities of a leg's slices sum to the leg
+exactly; cuts fall on whole shares unless the leg itself is fractional.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
+
+from state.records import ZERO, PlannedTrade, Side
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A part of one leg, and the tie it belongs to. Tie 0 is funded by cash that is already there."""
+
+    trade: PlannedTrade
+    slice_number: int
+    tie: int
+    quantity: Decimal
+
+
+def cut(trades: Sequence[PlannedTrade], unhedged_max: Decimal) -> tuple[Slice, ...]:
+    """Slices in the order they are to be worked. `unhedged_max` in USD, positive."""
+    sells = [trade for trade in trades if trade.side is Side.SELL]
+    buys = [trade for trade in trades if trade.side is Side.BUY]
+    sold = sum((trade.notional for trade in sells), ZERO)
+    bought = sum((trade.notional for trade in buys), ZERO)
+    ties = max(1, -int(-sold // unhedged_max)) if sells else 0
+    bounds = [sold * number / ties for number in range(1, ties + 1)] if ties else []
+    cash_funded = max(bought - sold, ZERO)
+    pieces = [*_pieces(sells, bounds, first_tie=1)]
+    # The dollars that cash already covers are tie 0; beyond them buys follow the sells dollar by dollar.
+    buy_bounds = [cash_funded, *(cash_funded + bound for bound in bounds)] if sells else [bought]
+    if bought < sold and sold > 0:
+        buy_bounds = [ZERO, *(bought * number / ties for number in range(1, ties + 1))]
+    pieces.extend(_pieces(buys, buy_bounds, first_tie=0))
+    return tuple(sorted(pieces, key=lambda piece: (piece.tie, piece.trade.side is Side.BUY, piece.trade.leg)))
+
+
+def _pieces(trades: Iterable[PlannedTrade], bounds: Sequence[Decimal], *, first_tie: int) -> list[Slice]:
+    """Cut a queue of legs at cumulative dollar bounds; the last bound takes whatever rounding leaves."""
+    pieces: list[Slice] = []
+    spent = ZERO
+    place = 0
+    for trade in trades:
+        left, number = trade.quantity, 0
+        while left > 0:
+            while place < len(bounds) - 1 and bounds[place] - spent < trade.price / 2:
+                place += 1
+            room = bounds[place] - spent
+            take = left if place == len(bounds) - 1 else min(left, _shares(room / trade.price, trade.quantity))
+            take = take if take > 0 else left
+            pieces.append(Slice(trade, number, first_tie + place, take))
+            spent += take * trade.price
+            left -= take
+            number += 1
+    return pieces
+
+
+def _shares(quantity: Decimal, like: Decimal) -> Decimal:
+    """Rounded to whole shares when the leg is whole, else to nine decimals."""
+    whole = like == like.to_integral_value()
+    return quantity.quantize(Decimal(1) if whole else Decimal("0.000000001"), rounding=ROUND_HALF_UP)

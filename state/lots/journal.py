@@ -1,0 +1,232 @@
+"""From journal rows to the order of events: what is valid, what counts, and what happened first.
+
+The problem: rows arrive in any order, twice, or corrected later, and the result may not depend on that. Yet the order
+of events decides which lot a sale takes and which loss a purchase replaces.
+
+Worked example 1, a day. A buy at 14:00, a sale without a time, a buy at 09:35 and a split are reported in this order.
+The split comes first: it takes effect before the open. The timed rows are put in order of time; the sale without a
+time stays where it was given, second among the trades: buy 09:35, sale, buy 14:00.
+
+Worked example 2, an order. Fills of 60 at 10.00 and 40 at 10.10 carry one order id. They are one lot of 100 shares
+and basis 1,004, named by the first fill, acquired on its date (convention `lot`: one order is one lot).
+
+The total order of events:
+1. trade date;
+2. opening lots, then corporate actions (both hold from before the open), then everything else, then cash mergers;
+3. instant of execution where known, sales before purchases of the same instant (a plan sells to pay for what it buys),
+   then transaction id. Rows without an instant keep the place, among the day's rows, at which they were given.
+
+So arrival order matters only between rows of one day of which at least one has no instant. Rows that another row
+supersedes do not count; a row that repeats a known id with the same content is the same row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import date, datetime
+from decimal import Decimal
+
+from state.lots.errors import ConflictingTransactionError, InvalidTransactionError, UnknownAccountError
+from state.records import Account, CorporateAction, CorporateActionKind, Transaction, TransactionKind
+
+Event = Transaction | CorporateAction
+
+PURCHASES = frozenset({TransactionKind.BUY, TransactionKind.DRIP, TransactionKind.AWARD})
+ACQUISITIONS = PURCHASES | {TransactionKind.INHERIT, TransactionKind.OPENING_LOT}
+DISPOSALS = frozenset({TransactionKind.SELL, TransactionKind.GIFT_OUT, TransactionKind.TRANSFER})
+SECURITY_KINDS = ACQUISITIONS | DISPOSALS | {TransactionKind.SPLIT}
+
+_OPENING, _BEFORE_OPEN, _TRADE, _AFTER_CLOSE = range(4)
+_SAME_ACTION_DAYS = 7  # brokers book one corporate action on different days of a week
+
+
+# ------------------------------------------------------------------ what is valid and what counts
+
+
+def check(row: Transaction, accounts: Mapping[str, Account]) -> None:
+    """Raises InvalidTransactionError or UnknownAccountError when the row cannot be replayed."""
+    if row.account_id not in accounts:
+        raise UnknownAccountError(
+            f"Transaction {row.transaction_id}, account: expected one of {', '.join(sorted(accounts)) or '(none)'}, "
+            f"was {row.account_id}. Add the account to the household.",
+            transaction_id=row.transaction_id,
+            account_id=row.account_id,
+            symbol=row.symbol,
+        )
+    if row.kind not in SECURITY_KINDS:
+        return
+    for name in ("quantity", "price", "fees"):
+        value = getattr(row, name)
+        if type(value) is not Decimal or not value.is_finite():
+            _refuse(row, name, "a finite Decimal", value)
+    if not row.symbol:
+        _refuse(row, "symbol", "a symbol", row.symbol)
+    if type(row.trade_date) is not date:
+        _refuse(row, "trade_date", "a date", row.trade_date)
+    if row.executed_at is not None and row.executed_at.tzinfo is None:
+        _refuse(row, "executed_at", "an instant with its time zone", row.executed_at)
+    if row.kind is TransactionKind.SPLIT:
+        for name in ("ratio_new", "ratio_old"):
+            ratio = getattr(row, name)
+            if type(ratio) is not Decimal or not ratio.is_finite() or ratio <= 0:
+                _refuse(row, name, "a positive Decimal", ratio)
+    elif row.quantity < 0 or (row.quantity == 0 and row.supersedes is None):
+        _refuse(row, "quantity", "a positive quantity (0 only in a row that cancels another)", row.quantity)
+    elif row.price < 0:
+        _refuse(row, "price", "a price of 0 or more", row.price)
+    _check_kind(row, accounts)
+
+
+def _check_kind(row: Transaction, accounts: Mapping[str, Account]) -> None:
+    """What single kinds need besides."""
+    if row.kind is TransactionKind.OPENING_LOT and (row.acquired is None or row.acquired > row.trade_date):
+        _refuse(row, "acquired", "the lot's own date, not after trade_date", row.acquired)
+    if row.kind is TransactionKind.TRANSFER and row.to_account_id not in accounts:
+        _refuse(row, "to_account_id", f"one of {', '.join(sorted(accounts))}", row.to_account_id)
+
+
+def _refuse(row: Transaction, name: str, expected: str, seen: object) -> None:
+    raise InvalidTransactionError(
+        f"Transaction {row.transaction_id} ({row.kind.value}), field {name}: expected {expected}, was {seen!r}. "
+        "Correct the row at its source and import it again.",
+        transaction_id=row.transaction_id,
+        account_id=row.account_id,
+        symbol=row.symbol,
+    )
+
+
+def admit(
+    known: dict[str, Transaction], rows: Iterable[Transaction], accounts: Mapping[str, Account]
+) -> list[Transaction]:
+    """The rows not yet in `known`, in the order given; adds them to `known`.
+
+    Raises InvalidTransactionError, UnknownAccountError, ConflictingTransactionError.
+    """
+    fresh = []
+    for row in rows:
+        seen = known.get(row.transaction_id)
+        if seen is None:
+            check(row, accounts)
+            known[row.transaction_id] = row
+            fresh.append(row)
+        elif seen is not row and replace(seen, recorded_at=None) != replace(row, recorded_at=None):
+            raise ConflictingTransactionError(
+                f"Transaction {row.transaction_id} is already known with another content. Expected {seen}, was {row}. "
+                "Import a correction as a new row whose `supersedes` names this one.",
+                transaction_id=row.transaction_id,
+                account_id=row.account_id,
+                symbol=row.symbol,
+            )
+    return fresh
+
+
+def counts(event: Event, superseded: frozenset[str]) -> bool:
+    """False for rows that were corrected, move no security, or only cancel another row."""
+    if isinstance(event, CorporateAction):
+        return True
+    if event.transaction_id in superseded or event.kind not in SECURITY_KINDS:
+        return False
+    return bool(event.quantity) or event.kind is TransactionKind.SPLIT
+
+
+# ------------------------------------------------------------------ what happened first
+
+
+def rank(event: Event) -> int:
+    """Place of an event within its day: before the open, in trading, after the close."""
+    if isinstance(event, CorporateAction):
+        return _AFTER_CLOSE if event.kind is CorporateActionKind.CASH_MERGER else _BEFORE_OPEN
+    if event.kind is TransactionKind.OPENING_LOT:
+        return _OPENING
+    return _BEFORE_OPEN if event.kind is TransactionKind.SPLIT else _TRADE
+
+
+def day_of(event: Event) -> date:
+    """The day on which an event takes effect."""
+    return event.trade_date if isinstance(event, Transaction) else event.ex_date
+
+
+def in_order(events: Iterable[Event]) -> list[Event]:
+    """The events in their total order (see the module's opening)."""
+    ranked = sorted(events, key=lambda event: (day_of(event), rank(event)))
+    start, count = 0, len(ranked)
+    while start < count:
+        first = ranked[start]
+        day, place, stop = day_of(first), rank(first), start + 1
+        while stop < count and day_of(ranked[stop]) == day and rank(ranked[stop]) == place:
+            stop += 1
+        if stop - start > 1:
+            ranked[start:stop] = _timed(ranked[start:stop])
+        start = stop
+    return ranked
+
+
+def _timed(events: list[Event]) -> list[Event]:
+    """Events of one day and rank: those with an instant sorted among the places they hold, the others left alone."""
+    places = [place for place, event in enumerate(events) if instant(event) is not None]
+    for place, event in zip(places, sorted((events[each] for each in places), key=_instant_key), strict=True):
+        events[place] = event
+    return events
+
+
+def instant(event: Event) -> datetime | None:
+    """When the event was executed, where known."""
+    return event.executed_at if isinstance(event, Transaction) else None
+
+
+def _instant_key(event: Event) -> tuple[datetime, bool, str]:
+    assert isinstance(event, Transaction)
+    assert event.executed_at is not None
+    return event.executed_at, event.kind in ACQUISITIONS, event.transaction_id
+
+
+def distinct_actions(events: Sequence[Event]) -> list[Event]:
+    """The events with the splits that several accounts report as rows of their own made one corporate action each.
+
+    A split happens to a security, not to an account. Rows of different accounts with the same symbol and ratio within
+    a week are one split, effective on the earliest of their dates; so is a corporate action of the issuer's own record.
+    """
+    seen: dict[tuple[str, Decimal], list[tuple[date, str]]] = {}
+    result: list[Event] = []
+    for event in events:
+        action = as_split(event)
+        if action is None:
+            result.append(event)
+            continue
+        source = event.account_id if isinstance(event, Transaction) else ""
+        reports = seen.setdefault((action.symbol, action.ratio_new / action.ratio_old), [])
+        known = any(
+            (action.ex_date - day).days <= _SAME_ACTION_DAYS and account_id != source for day, account_id in reports
+        )
+        reports.append((action.ex_date, source))
+        if not known:
+            result.append(action)
+    return result
+
+
+def as_split(event: Event) -> CorporateAction | None:
+    """The split that an event reports, None when it reports none."""
+    if isinstance(event, CorporateAction):
+        return event if event.kind is CorporateActionKind.SPLIT else None
+    if event.kind is not TransactionKind.SPLIT:
+        return None
+    assert event.ratio_new is not None
+    assert event.ratio_old is not None
+    return CorporateAction(
+        action_id=event.transaction_id,
+        kind=CorporateActionKind.SPLIT,
+        symbol=event.symbol or "",
+        ex_date=event.trade_date,
+        ratio_new=event.ratio_new,
+        ratio_old=event.ratio_old,
+    )
+
+
+def fills_of_orders(rows: Sequence[Event]) -> dict[str, list[Transaction]]:
+    """For orders filled in parts: all their purchases in order, by the id of the first."""
+    orders: dict[tuple[str, str | None, str], list[Transaction]] = {}
+    for row in rows:
+        if isinstance(row, Transaction) and row.order_id is not None and row.kind in PURCHASES:
+            orders.setdefault((row.account_id, row.symbol, row.order_id), []).append(row)
+    return {fills[0].transaction_id: fills for fills in orders.values() if len(fills) > 1}

@@ -1,0 +1,238 @@
+"""The replay: events in their order, one book out.
+
+    for each event in order:
+        corporate action    every lot of the symbol, in every account
+        acquisition         one lot (an order filled in parts is one); open losses have the first claim on it
+        sales               those whose order nobody can tell are one trade: relief chooses the parcels of each,
+                            then all parcels in order of original acquisition (Reg. §1.1091-1(b))
+        gift, transfer      parcels leave, or move with their dates and basis; nothing is realized
+
+Sales whose order cannot be determined are consecutive sales of one day without an instant, or of the same instant.
+Accounts that are not taxable are replayed alike, but realize nothing: only what they hold matters (IRC §408(e)).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from state.lots.actions import apply_action
+from state.lots.book import Book, Origin, Parcel, Sale
+from state.lots.errors import UnsupportedTransactionError
+from state.lots.journal import (
+    ACQUISITIONS,
+    PURCHASES,
+    Event,
+    day_of,
+    distinct_actions,
+    fills_of_orders,
+    in_order,
+    instant,
+    rank,
+)
+from state.lots.relief import carve, pool
+from state.lots.wash import realize, receive
+from state.records import ZERO, CorporateAction, CorporateActionKind, Transaction, TransactionKind
+
+
+def run(book: Book, events: Sequence[Event]) -> None:
+    """Replays `events`, in any order, on a book whose own events are all earlier. Call it inside money.CONTEXT."""
+    ordered = distinct_actions(in_order(events))
+    fills = fills_of_orders(ordered)
+    position, count = 0, len(ordered)
+    while position < count:
+        event = ordered[position]
+        _mark(book, event)
+        position += 1
+        if isinstance(event, CorporateAction):
+            _corporate_action(book, event)
+        elif event.kind in ACQUISITIONS:
+            _acquire(book, event, fills)
+        elif event.kind is TransactionKind.SELL:
+            trade = [event]
+            while position < count and same_trade(event, ordered[position]):
+                sale = ordered[position]
+                assert isinstance(sale, Transaction)
+                trade.append(sale)
+                _mark(book, sale)
+                position += 1
+            _sell(book, trade)
+        else:
+            _hand_over(book, event)
+
+
+def _mark(book: Book, event: Event) -> None:
+    """Notes how far the book has come, for `continues`."""
+    day = day_of(event)
+    if day != book.last_date:
+        book.last_date, book.last_at = day, None
+    at = instant(event)
+    if at is not None and (book.last_at is None or at > book.last_at):
+        book.last_at = at
+    book.last_event = event
+
+
+def same_trade(first: Transaction, other: Event) -> bool:
+    """True when nobody can tell which of two consecutive sales came first."""
+    return (
+        isinstance(other, Transaction)
+        and other.kind is TransactionKind.SELL
+        and other.trade_date == first.trade_date
+        and (first.executed_at is None or other.executed_at is None or other.executed_at == first.executed_at)
+    )
+
+
+def continues(book: Book, events: Sequence[Event]) -> bool:
+    """True when replaying `events` on a copy of `book` gives what replaying everything would.
+
+    They must come after all of the book's events, leave its last trade as it is, belong to no order already in the
+    book, and not reach back (opening lots, splits that another account may have reported).
+    """
+    first = in_order(events)[0]
+    for event in events:
+        if isinstance(event, CorporateAction) or event.kind in (TransactionKind.SPLIT, TransactionKind.OPENING_LOT):
+            return False
+        if event.supersedes is not None:
+            return False
+        if event.order_id is not None and (event.account_id, event.order_id) in book.orders:
+            return False
+    last = book.last_event
+    if last is None or day_of(first) != book.last_date:
+        return day_of(first) >= book.last_date
+    if rank(first) < rank(last):
+        return False
+    if isinstance(last, Transaction) and last.kind is TransactionKind.SELL and same_trade(last, first):
+        return False
+    instants = [instant(event) for event in events if day_of(event) == book.last_date]
+    return book.last_at is None or all(at is None or at > book.last_at for at in instants)
+
+
+# ------------------------------------------------------------------ events
+
+
+def _corporate_action(book: Book, action: CorporateAction) -> None:
+    if action.kind is not CorporateActionKind.CASH_MERGER:
+        apply_action(book, action)
+        return
+    sales = []
+    for queue in book.held(action.symbol):
+        parcels = list(queue)
+        sale = _sale(action.action_id, parcels, action)
+        sales.append((sale, parcels))
+    _dispose(book, sales)
+
+
+def _acquire(book: Book, row: Transaction, fills: dict[str, list[Transaction]]) -> None:
+    """One lot from one purchase; from all fills of an order when `row` is its first, from none when it is not."""
+    if row.order_id is not None:
+        book.orders.add((row.account_id, row.order_id))
+    if row.transaction_id in book.lot_of_fill:
+        return
+    parts = fills.get(row.transaction_id, (row,))
+    for other in parts[1:]:
+        book.lot_of_fill[other.transaction_id] = row.transaction_id
+    opening = row.kind is TransactionKind.OPENING_LOT
+    acquired = row.acquired if opening and row.acquired is not None else row.trade_date
+    book.sequence += 1
+    origin = Origin(
+        lot_id=row.transaction_id,
+        acquired=acquired,
+        sequence=book.sequence,
+        symbol=row.symbol or "",
+        is_purchase=opening or row.kind in PURCHASES,
+        inherited=row.kind is TransactionKind.INHERIT,
+        basis_known=not opening or bool(row.price),
+        source=row.source,
+    )
+    quantity = sum([part.quantity for part in parts], ZERO)
+    basis = sum([part.quantity * part.price + part.fees for part in parts], ZERO)
+    receive(book, Parcel(origin, row.account_id, row.symbol or "", quantity, basis, acquired))
+    if row.symbol in book.rules.policy.average_basis:
+        pool(book, row.account_id, row.symbol)
+
+
+def _sell(book: Book, trade: Sequence[Transaction]) -> None:
+    """Sales that count as one trade. Parcels are chosen in the order given, then disposed of by age."""
+    sales = []
+    for row in trade:
+        parcels = carve(book, row, row.quantity)
+        sale = Sale(
+            sale_id=row.transaction_id,
+            account_id=row.account_id,
+            symbol=row.symbol or "",
+            disposed=row.trade_date,
+            price=row.price,
+            fees=row.fees,
+            quantity=row.quantity,
+            proceeds_left=row.quantity * row.price - row.fees,
+            quantity_left=row.quantity,
+        )
+        sales.append((sale, parcels))
+        if len(trade) > 1:  # the next sale of the trade must not choose them again
+            _assign(book, sale, parcels)
+    _dispose(book, sales)
+
+
+def _sale(sale_id: str, parcels: Sequence[Parcel], action: CorporateAction) -> Sale:
+    """The sale of a whole position in a cash merger (IRC §1001)."""
+    quantity = sum([parcel.quantity for parcel in parcels], ZERO)
+    return Sale(
+        sale_id=sale_id,
+        account_id=parcels[0].account_id,
+        symbol=action.symbol,
+        disposed=action.ex_date,
+        price=action.per_share,
+        fees=ZERO,
+        quantity=quantity,
+        proceeds_left=quantity * action.per_share,
+        quantity_left=quantity,
+    )
+
+
+def _assign(book: Book, sale: Sale, parcels: Sequence[Parcel]) -> None:
+    """Marks parcels as being sold."""
+    for parcel in parcels:
+        if parcel.sale is None:
+            parcel.sale = sale
+            book.selling.append(parcel)
+
+
+def _dispose(book: Book, sales: Sequence[tuple[Sale, list[Parcel]]]) -> None:
+    """Realizes the parcels of a trade in order of original acquisition; a match may split those still to come."""
+    for sale, parcels in sales:
+        if book.rules.taxable[sale.account_id]:
+            _assign(book, sale, parcels)
+        else:
+            for parcel in parcels:
+                book.remove(parcel)
+                if parcel.sale is not None:
+                    book.selling.remove(parcel)
+    book.selling.sort(key=book.order_key)
+    while book.selling:
+        parcel = book.selling.pop(0)
+        assert parcel.sale is not None
+        realize(book, parcel, parcel.sale)
+
+
+def _hand_over(book: Book, row: Transaction) -> None:
+    """A gift leaves (Pub. 550 p. 62); a transfer moves with its dates and basis, and is no purchase."""
+    target = row.to_account_id if row.kind is TransactionKind.TRANSFER else None
+    if target is not None and book.rules.taxable[target] != book.rules.taxable[row.account_id]:
+        raise UnsupportedTransactionError(
+            f"Transaction {row.transaction_id} moves {row.symbol} from account {row.account_id} to {target}. Expected "
+            "both taxable or both retirement accounts, was one of each: that is a contribution or a distribution. "
+            "Record it as a sale and a purchase, or as an opening lot.",
+            transaction_id=row.transaction_id,
+            account_id=row.account_id,
+            symbol=row.symbol,
+        )
+    for parcel in carve(book, row, row.quantity):
+        book.remove(parcel)
+        if target is not None:
+            parcel.account_id = target
+            book.insert(parcel)
+
+
+def quantity_held(book: Book, account_id: str, symbol: str) -> Decimal:
+    """Shares of `symbol` in an account at the end of the replay."""
+    return sum([parcel.quantity for parcel in book.queues.get((account_id, symbol), ())], ZERO)

@@ -1,0 +1,73 @@
+"""Daily bars to arrays: the one place where prices become floats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+
+from state.records import DailyBar
+from strategy.types import FloatArray, PriceHistory
+
+
+def history_from_bars(bars: Iterable[DailyBar], names: Sequence[str]) -> PriceHistory:
+    """Total-return closes of `names`, shape (T, n), one row for each session with a bar of any of them."""
+    column = {name: place for place, name in enumerate(names)}
+    rows: dict[date, FloatArray] = {}
+    for bar in bars:
+        if bar.symbol in column:
+            row = rows.setdefault(bar.session, np.full(len(names), np.nan))
+            row[column[bar.symbol]] = float(bar.adjusted)
+    sessions = tuple(sorted(rows))
+    closes = np.array([rows[session] for session in sessions]) if sessions else np.empty((0, len(names)))
+    return PriceHistory(tuple(names), sessions, closes)
+
+
+def extended(history: PriceHistory, bars: Iterable[DailyBar]) -> PriceHistory:
+    """The history with newer sessions added; bars of sessions already there are ignored."""
+    last = history.sessions[-1] if history.sessions else date.min
+    more = history_from_bars((bar for bar in bars if bar.session > last), history.names)
+    if not more.sessions:
+        return history
+    return PriceHistory(history.names, history.sessions + more.sessions, np.vstack([history.closes, more.closes]))
+
+
+@dataclass(frozen=True)
+class BenchmarkPath:
+    """A benchmark over a history. `weights` (T, n): after the close of each session, summing to 1; `level` (T,):
+    total-return index, 1 at the first session."""
+
+    weights: FloatArray
+    level: FloatArray
+
+
+def benchmark_path(history: PriceHistory, base_weights: FloatArray, rebalance: str) -> BenchmarkPath:
+    """Weights drift with prices and return to `base_weights` (n,) at the last close of each period.
+
+    `rebalance` is "quarterly", "monthly" or "none". Names without a price keep their value.
+    """
+    sessions = history.sessions
+    weights = np.empty_like(history.closes)
+    level = np.empty(len(sessions))
+    held, value = base_weights / base_weights.sum(), 1.0
+    for place, session in enumerate(sessions):
+        if place:
+            growth = history.closes[place] / history.closes[place - 1]
+            grown = held * np.where(np.isfinite(growth), growth, 1.0)
+            value *= float(grown.sum())
+            held = grown / grown.sum()
+        ends = place + 1 < len(sessions) and _period(sessions[place + 1], rebalance) != _period(session, rebalance)
+        if ends:
+            held = base_weights / base_weights.sum()
+        weights[place], level[place] = held, value
+    return BenchmarkPath(weights, level)
+
+
+def _period(day: date, rebalance: str) -> tuple[int, int]:
+    if rebalance == "quarterly":
+        return day.year, (day.month - 1) // 3
+    if rebalance == "monthly":
+        return day.year, day.month
+    return 0, 0

@@ -1,0 +1,391 @@
+"""From what is known to a plan's trades: build the lot-level program, solve it, round it, name the lots.
+
+What may be traded depends on why we trade:
+
+    harvest      sells: the prefixes that the scan took           buys: their replacements, and the deposit names
+    cash         sells: none                                      buys: the deposit names
+    rebalance    sells: those prefixes, and the other names' queues up to the first loss lot that a wash-sale
+                 window blocks                                    buys: every name outside every window
+
+A name whose harvest was taken is never bought in the same plan. Losses below their trigger are sold only by a
+rebalance that needs the name smaller anyway. When the tracking-error limit cannot be met the program is solved
+again for the least tracking error that can be reached, and the plan says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from decimal import Decimal
+
+import numpy as np
+
+from state.lots import term
+from state.reasons import Reason, ReasonCode, because
+from state.records import QUANTUM, ZERO, Lot, PlannedLot, PlannedTrade, Side, Term, TradeReason
+from strategy.optimizer import Limits, LotProgram, Solution
+from strategy.risk import RiskModel
+from strategy.rounding import RoundedTrades, optimize_rounded
+from strategy.types import BoolArray, FloatArray, Opportunity, TaxProfile, WashMasks
+
+
+@dataclass(frozen=True)
+class PlanPolicy:
+    """Limits of a plan. Fractions of net asset value unless the name says otherwise."""
+
+    tracking_error_max: float
+    risk_aversion: float
+    name_weight_max: float
+    sector_deviation_max: float
+    turnover_max: float
+    cash_min: float
+    cash_max: float
+    minimum_trade_usd: Decimal
+    whole_shares: bool
+    ordered_relief: bool
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What is known of one account when a plan is made. Axes follow `names`."""
+
+    today: date
+    names: tuple[str, ...]
+    nav: Decimal
+    cash: Decimal
+    prices: Mapping[str, Decimal]
+    half_spreads: Mapping[str, float]  # fraction of price
+    queues: Mapping[str, Sequence[Lot]]  # open lots in the order the broker would dispose of them
+    benchmark_weights: FloatArray
+    risk: RiskModel
+    sectors: Mapping[str, str]
+    masks: WashMasks
+    locked: frozenset[str]
+    opportunities: tuple[Opportunity, ...]
+    deposit_names: tuple[str, ...]
+    rebalance: bool
+    profile: TaxProfile
+    policy: PlanPolicy
+    whole_only: frozenset[str] = frozenset()  # names of which the broker takes no fractions
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """The trades of a plan and what the program says of them. No trades: `reasons` says why."""
+
+    trades: tuple[PlannedTrade, ...]
+    reasons: tuple[Reason, ...]
+    tracking_error_before: float
+    tracking_error_after: float
+    certified_gap_bp: float | None
+    opportunities: tuple[Opportunity, ...]
+    weights_planned: Mapping[str, Decimal] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def propose(situation: Situation) -> Proposal:
+    """Solve for the trades that keep tracking and take the losses worth taking.
+
+    Returns a Proposal; infeasible or failed programs give one without trades and with the reasons (I10).
+    """
+    taken = {item.symbol: item for item in situation.opportunities if item.taken}
+    program = build_program(situation, taken)
+    before = situation.risk.tracking_error(program.weights_held - program.benchmark_weights)
+    solution, rounded, notes = _solve(situation, program)
+    if solution.status not in ("optimal", "near_optimal") or rounded is None:
+        code = ReasonCode.PLAN_INFEASIBLE if solution.status == "infeasible" else ReasonCode.PLAN_SOLVER_FAILED
+        reason = because(code, status=solution.status, why="; ".join(solution.reasons) or "none given")
+        return Proposal((), (reason,), before, before, None, situation.opportunities)
+    trades = _trades(situation, taken, rounded)
+    if not trades:
+        nothing = because(ReasonCode.PLAN_NOTHING_TO_DO)
+        return Proposal((), (nothing,), before, before, solution.certified_gap_bp, situation.opportunities, notes=notes)
+    shares = planned_shares(situation, trades)
+    weights = {name: shares[name] * situation.prices[name] / situation.nav for name in situation.names}
+    after = situation.risk.tracking_error(_floats(weights, situation.names) - situation.benchmark_weights)
+    return Proposal(
+        trades=_with_effects(situation, trades, after),
+        reasons=(),
+        tracking_error_before=before,
+        tracking_error_after=after,
+        certified_gap_bp=solution.certified_gap_bp,
+        opportunities=_not_selected(situation.opportunities, trades),
+        weights_planned={name: weight.quantize(Decimal("0.000001")) for name, weight in weights.items() if weight},
+        notes=notes,
+    )
+
+
+def build_program(situation: Situation, taken: Mapping[str, Opportunity]) -> LotProgram:
+    """The lot-level program of one situation, everything in fractions of net asset value."""
+    names, policy = situation.names, situation.policy
+    lots = [(place, lot) for place, name in enumerate(names) for lot in situation.queues.get(name, ())]
+    price = [float(situation.prices[name]) for name in names]
+    nav = float(situation.nav)
+    held = np.zeros(len(names))
+    for place, lot in lots:
+        held[place] += float(lot.quantity) * price[place] / nav
+    profile, infinity = situation.profile, math.inf
+    k = situation.risk.loadings.shape[1]
+    sectors = sorted({situation.sectors.get(name, "") for name in names})
+    return LotProgram(
+        weights_held=held,
+        benchmark_weights=situation.benchmark_weights,
+        lot_name=np.array([place for place, _ in lots], dtype=np.int64),
+        lot_weight=np.array([float(lot.quantity) * price[place] / nav for place, lot in lots]),
+        lot_gain=np.array([1.0 - float(lot.basis_per_share) / price[place] for place, lot in lots]),
+        lot_long_term=np.array([term(lot.adjusted_acquired, situation.today) is Term.LONG for _, lot in lots], dtype=bool),
+        lot_order=_orders(lots),
+        relief="ordered" if policy.ordered_relief else "free",
+        tax_pieces=np.array([[profile.short_term_rate, profile.long_term_rate, 0.0]]),
+        half_spread=np.array([situation.half_spreads.get(name, 0.0) for name in names]),
+        factor_loadings=situation.risk.loadings,
+        factor_covariance=situation.risk.factor_covariance,
+        specific_variance=situation.risk.specific_variance,
+        sector=np.array([sectors.index(situation.sectors.get(name, "")) for name in names], dtype=np.int64),
+        may_buy=_may_buy(situation, taken),
+        may_sell=_may_sell(situation, taken, lots),
+        limits=Limits(
+            risk_aversion=policy.risk_aversion,
+            tax_weight=1.0,
+            tracking_error_max=policy.tracking_error_max,
+            name_weight_max=np.maximum(np.full(len(names), policy.name_weight_max), situation.benchmark_weights + 0.02),
+            sector_deviation_max=policy.sector_deviation_max,
+            factor_exposure_min=np.full(k, -infinity),
+            factor_exposure_max=np.full(k, infinity),
+            turnover_max=policy.turnover_max,
+            net_gain_max=infinity,
+            cash_min=policy.cash_min,
+            cash_max=policy.cash_max,
+            lot_age_hygiene=0.0,
+        ),
+    )
+
+
+def _orders(lots: Sequence[tuple[int, Lot]]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Position of each lot in its own name's queue."""
+    orders, last, count = [], -1, 0
+    for place, _ in lots:
+        count = count + 1 if place == last else 0
+        last = place
+        orders.append(count)
+    return np.array(orders, dtype=np.int64)
+
+
+def _may_buy(situation: Situation, taken: Mapping[str, Opportunity]) -> BoolArray:
+    if situation.rebalance:
+        wanted = set(situation.names)
+    else:
+        wanted = set(situation.deposit_names)
+        for item in taken.values():
+            wanted.update(item.replacements)
+    closed = set(situation.masks.no_buy) | set(taken) | situation.locked
+    return np.array([name in wanted and name not in closed for name in situation.names], dtype=bool)
+
+
+def _may_sell(situation: Situation, taken: Mapping[str, Opportunity], lots: Sequence[tuple[int, Lot]]) -> BoolArray:
+    """A harvest offers its prefix; a rebalance offers other queues up to the first loss lot a window blocks."""
+    prefix = {name: {lot.lot_id + str(lot.adjusted_acquired) for lot in item.lots} for name, item in taken.items()}
+    allowed, blocked = [], set()
+    for place, lot in lots:
+        name = situation.names[place]
+        if name in prefix:
+            allowed.append(lot.lot_id + str(lot.adjusted_acquired) in prefix[name] and name not in situation.locked)
+            continue
+        is_loss = not lot.basis_known or lot.basis > lot.quantity * situation.prices[name]
+        if not situation.rebalance or name in situation.locked or (is_loss and name in situation.masks.no_loss_sale):
+            blocked.add(name)
+        allowed.append(name not in blocked)
+    return np.array(allowed, dtype=bool)
+
+
+def _solve(situation: Situation, program: LotProgram) -> tuple[Solution, RoundedTrades | None, tuple[str, ...]]:
+    """Solve within the tracking-error limit, or as near to it as can be reached; then whole shares."""
+    nav = float(situation.nav)
+    price_weight = np.array([float(situation.prices[name]) / nav for name in situation.names])
+    minimum = float(situation.policy.minimum_trade_usd) / nav
+    limits, notes = program.limits, []
+    solution, rounded = _attempt(situation, program, price_weight, minimum)
+    for factor in (1.05, 1.15, 1.3, 1.6, 2.0, 3.0):
+        if solution.status != "infeasible":
+            break
+        relaxed = replace(limits, tracking_error_max=limits.tracking_error_max * factor)
+        retry, retry_rounded = _attempt(situation, replace(program, limits=relaxed), price_weight, minimum)
+        if retry.status in ("optimal", "near_optimal"):
+            notes.append(
+                f"The {limits.tracking_error_max * 1e4:.0f} bp tracking-error limit cannot be met "
+                f"({'; '.join(solution.reasons)}); {retry.tracking_error * 1e4:.0f} bp is reached instead."
+            )
+            solution, rounded = retry, retry_rounded
+    return solution, rounded, tuple(notes)
+
+
+def _attempt(
+    situation: Situation, program: LotProgram, price_weight: FloatArray, minimum: float
+) -> tuple[Solution, RoundedTrades | None]:
+    return optimize_rounded(
+        program, price_weight=price_weight, whole_shares=situation.policy.whole_shares, minimum_trade=minimum
+    )
+
+
+def _trades(
+    situation: Situation, taken: Mapping[str, Opportunity], rounded: RoundedTrades
+) -> tuple[PlannedTrade, ...]:
+    """Legs: sells before buys, each in the order of names; buys follow the harvests they replace."""
+    sells, buys = [], []
+    for place, name in enumerate(situation.names):
+        sold = _quantity(rounded.sell_shares[place], situation.policy.whole_shares, _held(situation, name))
+        bought = _quantity(rounded.buy_shares[place], situation.policy.whole_shares, None)
+        if sold > 0:
+            sells.append(_sell(situation, name, sold, taken.get(name)))
+        elif bought > 0:
+            buys.append(_buy(situation, name, bought))
+    paired_sells, paired_buys = pair(sells, buys, taken)
+    legs = [*paired_sells, *paired_buys]
+    return tuple(replace(trade, leg=number) for number, trade in enumerate(legs, start=1))
+
+
+def _held(situation: Situation, name: str) -> Decimal:
+    return sum((lot.quantity for lot in situation.queues.get(name, ())), ZERO)
+
+
+def _quantity(shares: float, whole: bool, most: Decimal | None) -> Decimal:
+    """Floats leave the numerics here: whole shares, or nine decimals; a sale of all takes all exactly."""
+    quantity = Decimal(round(shares)) if whole else Decimal(repr(float(shares))).quantize(QUANTUM)
+    if most is not None and (quantity > most or (not whole and most - quantity < Decimal("0.00001"))):
+        return most
+    return quantity
+
+
+def _sell(situation: Situation, name: str, quantity: Decimal, item: Opportunity | None) -> PlannedTrade:
+    price = situation.prices[name]
+    lots = planned_lots(situation.queues[name], quantity, price, situation.today)
+    gain = sum((lot.gain_loss for lot in lots), ZERO)
+    if item is not None:
+        oldest_loss = max((situation.today - lot.acquired).days for lot in lots)
+        why = (
+            f"loss {item.loss_fraction:.1%} of basis, trigger {item.trigger_fraction:.1%}; "
+            f"worth about {item.tax_value_usd:,.0f} USD of tax at the stated rates, before cost"
+        )
+        reason, days = item.reason, oldest_loss
+    else:
+        why = "brings the weight back towards the benchmark" + (f", realizing {gain:,.0f} USD" if gain else "")
+        reason, days = TradeReason.REBALANCE, (situation.today - lots[0].acquired).days
+    cost = (quantity * price * Decimal(repr(situation.half_spreads.get(name, 0.0)))).quantize(Decimal("0.01"))
+    return PlannedTrade(0, name, Side.SELL, quantity, price, reason, why, lots=lots, days_held=days, cost=cost)
+
+
+def planned_lots(queue: Sequence[Lot], quantity: Decimal, price: Decimal, today: date) -> tuple[PlannedLot, ...]:
+    """The lots a sale of `quantity` disposes of, in the broker's order, with gain or loss at `price` (USD)."""
+    planned, left = [], quantity
+    for lot in queue:
+        if left <= 0:
+            break
+        part = min(left, lot.quantity)
+        basis = lot.basis if part == lot.quantity else (lot.basis * part / lot.quantity).quantize(Decimal("0.000001"))
+        planned.append(
+            PlannedLot(
+                lot_id=lot.lot_id,
+                acquired=lot.acquired,
+                quantity=part,
+                basis=basis,
+                term=term(lot.adjusted_acquired, today),
+                gain_loss=(part * price - basis).quantize(Decimal("0.01")),
+                disallowed=ZERO,
+            )
+        )
+        left -= part
+    if left > 0:
+        raise ValueError(f"Expected lots for a sale of {quantity}, the queue is {left} short")
+    return tuple(planned)
+
+
+def _buy(situation: Situation, name: str, quantity: Decimal) -> PlannedTrade:
+    price = situation.prices[name]
+    cost = (quantity * price * Decimal(repr(situation.half_spreads.get(name, 0.0)))).quantize(Decimal("0.01"))
+    reason = TradeReason.DEPOSIT if not situation.rebalance else TradeReason.REBALANCE
+    why = "invests new cash in a name unlikely to be harvested soon" if not situation.rebalance else (
+        "brings the weight back towards the benchmark"
+    )
+    return PlannedTrade(0, name, Side.BUY, quantity, price, reason, why, cost=cost)
+
+
+def pair(
+    sells: Sequence[PlannedTrade], buys: Sequence[PlannedTrade], taken: Mapping[str, Opportunity]
+) -> tuple[list[PlannedTrade], list[PlannedTrade]]:
+    """Join harvests with what replaces them, dollar by dollar: first its own candidates, then any other buy.
+
+    Returns sells with `replacement` set, and buys ordered as the sells they replace, with reason REPLACEMENT and
+    `replacement` naming the harvested names.
+    """
+    left = {trade.symbol: trade.notional for trade in buys}
+    homes: dict[str, list[str]] = {trade.symbol: [] for trade in buys}
+    paired: list[PlannedTrade] = []
+    for sell in sells:
+        if sell.reason not in (TradeReason.HARVEST, TradeReason.HOMECOMING):
+            paired.append(sell)
+            continue
+        own = [name for name in taken[sell.symbol].replacements if name in left]
+        others = sorted((name for name in left if name not in own), key=lambda name: (-left[name], name))
+        need, used = sell.notional, []
+        for name in (*own, *others):
+            if need <= 0 or left[name] <= 0:
+                continue
+            part = min(need, left[name])
+            left[name] -= part
+            need -= part
+            used.append(name)
+            homes[name].append(sell.symbol)
+        paired.append(replace(sell, replacement=tuple(used)))
+    order = list(dict.fromkeys(name for sell in paired for name in sell.replacement))
+    rank = {name: place for place, name in enumerate(order)}
+    ordered = sorted(buys, key=lambda trade: (rank.get(trade.symbol, len(rank)), trade.symbol))
+    return paired, [_as_replacement(trade, tuple(homes[trade.symbol])) for trade in ordered]
+
+
+def _as_replacement(trade: PlannedTrade, homes: tuple[str, ...]) -> PlannedTrade:
+    if not homes:
+        return trade
+    why = f"keeps the exposure of {', '.join(homes)}"
+    return replace(trade, reason=TradeReason.REPLACEMENT, replacement=homes, explanation=why)
+
+
+def planned_shares(situation: Situation, trades: Sequence[PlannedTrade]) -> dict[str, Decimal]:
+    """Shares of every name if all trades fill."""
+    shares = {name: _held(situation, name) for name in situation.names}
+    for trade in trades:
+        shares[trade.symbol] += trade.side.sign * trade.quantity
+    return shares
+
+
+def _floats(values: Mapping[str, Decimal], names: Sequence[str]) -> FloatArray:
+    return np.array([float(values[name]) for name in names])
+
+
+def _with_effects(
+    situation: Situation, trades: tuple[PlannedTrade, ...], after: float
+) -> tuple[PlannedTrade, ...]:
+    """Each leg's effect on tracking error: the plan's, less the plan's without that leg, in bp."""
+    shares = planned_shares(situation, trades)
+    nav = float(situation.nav)
+    active = np.array([float(shares[name] * situation.prices[name]) / nav for name in situation.names])
+    active -= situation.benchmark_weights
+    effects = []
+    for trade in trades:
+        without = active.copy()
+        without[situation.names.index(trade.symbol)] -= trade.side.sign * float(trade.notional) / nav
+        effects.append(replace(trade, tracking_error_effect_bps=(after - situation.risk.tracking_error(without)) * 1e4))
+    return tuple(effects)
+
+
+def _not_selected(
+    opportunities: tuple[Opportunity, ...], trades: Sequence[PlannedTrade]
+) -> tuple[Opportunity, ...]:
+    sold = {trade.symbol for trade in trades if trade.side is Side.SELL}
+    return tuple(
+        replace(item, taken=False, verdict=because(ReasonCode.HARVEST_NOT_SELECTED, symbol=item.symbol))
+        if item.taken and item.symbol not in sold
+        else item
+        for item in opportunities
+    )
