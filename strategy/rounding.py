@@ -416,7 +416,8 @@ def _paths(program: LotProgram, solution: Solution, closes: BoolArray) -> dict[i
         order = np.lexsort((lots, program.lot_gain[lots], partial, name))
     lots = lots[order]
     names, start = np.unique(program.lot_name[lots], return_index=True)
-    return {int(name): part for name, part in zip(names, np.split(lots, start[1:]), strict=True)}
+    parts = np.split(lots, start[1:]) if len(names) else []
+    return {int(name): part for name, part in zip(names, parts, strict=True)}
 
 
 def _most_bought(program: LotProgram) -> FloatArray:

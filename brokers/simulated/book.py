@@ -248,10 +248,14 @@ class Book:
 
     # -------------------------------------------------------------- changes
 
+    def keep(self, order: VenueOrder) -> None:
+        """Write an order's present state, of which nobody outside needs to hear."""
+        self._file.replace("orders", _order_to_row(order))
+
     def report(self, order: VenueOrder) -> BrokerOrder:
         """Write an order's present state and log it as an event."""
         new = order.broker_order_id not in self.orders
-        self._file.replace("orders", _order_to_row(order))
+        self.keep(order)
         reported = order.as_reported()
         self.events.append(reported)
         self._file.insert(

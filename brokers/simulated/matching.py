@@ -67,8 +67,9 @@ class Matcher:
         return price if request.side.sign * (request.limit_price - price) >= 0 else None
 
     def _match_one(self, order: VenueOrder, session: int, at: datetime, price: Decimal) -> None:
+        commanded = switches.next_fill(order.request.client_order_id) in self._book.switches
         fate = fate_of(order.request.client_order_id, self._settings)
-        if order.rounds == 0 and fate.rejected:
+        if order.rounds == 0 and fate.rejected and not commanded:
             self._book.finish(order, BrokerOrderStatus.REJECTED, str(because(ReasonCode.ORDER_REJECTED)))
             return
         quantity = self._share_now(order)
@@ -88,8 +89,8 @@ class Matcher:
             fraction, rest = commanded.split()
             order.rest_held = rest == "hold"
             share = self._whole(order.request.symbol, order.remaining * Decimal(fraction))
-            if not share and order.rest_held:
-                self._book.report(order)
+            if not share:
+                self._book.keep(order)
             return order.remaining if Decimal(fraction) == 1 else share
         fate = fate_of(order.request.client_order_id, self._settings)
         at_close = order.request.order_type is OrderType.MARKET_ON_CLOSE

@@ -28,7 +28,7 @@ class CallOption:
 
 @dataclass(frozen=True, slots=True)
 class LedgerPolicy:
-    """Conventions of the wash-sale engine. What is identical, what is an option, what is averaged; then the named conventions."""
+    """What is identical, an option, or averaged; then the named conventions of the worked cases."""
 
     identical_groups: tuple[frozenset[str], ...] = ()  # substantially identical symbols; overlapping groups merge
     call_options: tuple[CallOption, ...] = ()  # calls that can replace their underlying (IRC §1091(a))

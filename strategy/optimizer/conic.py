@@ -29,6 +29,8 @@ from strategy.types import BoolArray, FloatArray, IntArray
 
 MAX_ITERATIONS = 120
 TOLERANCE = 1e-8
+GAP = 1e-10  # objective; wider, a trade of a hundred-thousandth of NAV may be noise
+EQUAL = 1e-9  # two sides of a limit closer than this are one equality
 SLACK_WEIGHTS: Mapping[str, float] = {  # how dear each kind of slack is beside one of weight
     "tracking_error": 1e-2,  # per T^2: doubling the limit costs as much as 3 % of weight
     "turnover": 1.0,
@@ -143,6 +145,8 @@ class Problem:
             self.columns += size
         self.slack: dict[str, list[IntArray]] = {}
         self.slack_cost: list[FloatArray] = []
+        self.between = self._two_sided()
+        self.kept: dict[str, IntArray] = {}  # the rows each block of a two-sided limit holds
         self.rows = _Rows()
         self.cones: list[object] = []
         self._equalities()
@@ -184,28 +188,47 @@ class Problem:
                     (0, at["s"], -np.where(of_term, model.queue.gain[groups], 0.0)),
                     (0, at["z"], -front[hull]),
                 )
+        for key, (_, low, high, row, column) in self.between.items():
+            closed = ~self._open(key)
+            place = np.cumsum(closed) - 1
+            here = np.flatnonzero(closed[row])
+            rows.block(key, (low + high)[closed] / 2, (place[row[here]], column[here], 1.0))
+            self.kept[key] = np.flatnonzero(closed)
         self._cone(clarabel.ZeroConeT, 0)
+
+    def _open(self, key: str) -> BoolArray:
+        """(rows) True where the two sides of a limit leave room between them; slack needs both sides apart."""
+        family, low, high, _, _ = self.between[key]
+        return np.asarray((high - low > EQUAL) | (family in self.ask.elastic) | (self.ask.loosen > 0))
+
+    def _two_sided(self) -> dict[str, tuple[str, FloatArray, FloatArray, IntArray, IntArray]]:
+        """Limits `low <= sum of the columns of a row <= high`: family, low, high, and the (row, column) pairs."""
+        model, at, limits = self.model, self.at, self.model.program.limits
+        x, y, benchmark = at["x"], at["y"], float(model.program.benchmark_weights.sum())
+        deviation = np.full(int(model.sector.max()) + 1 if len(model.sector) else 0, limits.sector_deviation_max)
+        invested = np.array([1.0 - benchmark - limits.cash_max]), np.array([1.0 - benchmark - limits.cash_min])
+        return {
+            "invested": ("cash", *invested, np.zeros(len(x), dtype=np.int64), x),
+            "sector": ("sector", -deviation, deviation, model.sector, x),
+            "factor": ("factor", limits.factor_exposure_min, limits.factor_exposure_max, np.arange(len(y)), y),
+        }
 
     def _limits(self) -> None:
         model, at, branches, limits = self.model, self.at, self.model.branches, self.model.program.limits
-        x, y, benchmark = at["x"], at["y"], float(model.program.benchmark_weights.sum())
+        x = at["x"]
         self._first_limit = self.rows.count
         traded = ((0, at["s"], 1.0), (0, at["b"], 1.0), (0, at["z"], branches.front[self.hull]))
         self._limit("turnover", "turnover", limits.turnover_max - branches.front[self.single].sum(), *traded)
         gain = branches.front_short + branches.front_long
         realized = ((0, at["s"], model.queue.gain[self.groups]), (0, at["z"], gain[self.hull]))
         self._limit("net_gain", "net_gain", limits.net_gain_max - gain[self.single].sum(), *realized)
-        self._limit("cash_min", "cash", 1.0 - limits.cash_min - benchmark, (0, x, 1.0))
-        self._limit("cash_max", "cash", limits.cash_max + benchmark - 1.0, (0, x, -1.0))
-        sectors = int(model.sector.max()) + 1 if len(model.sector) else 0
-        for key, sign in (("sector_max", 1.0), ("sector_min", -1.0)):
-            self._limit(key, "sector", np.full(sectors, limits.sector_deviation_max), (model.sector, x, sign))
-        for key, sign, bound in (
-            ("factor_max", 1.0, limits.factor_exposure_max),
-            ("factor_min", -1.0, -limits.factor_exposure_min),
-        ):
-            bounded = np.flatnonzero(np.isfinite(bound))
-            self._limit(key, "factor", bound[bounded], (np.arange(len(bounded)), y[bounded], sign))
+        for key, (family, low, high, row, column) in self.between.items():
+            for side, sign, bound in (("_max", 1.0, high), ("_min", -1.0, -low)):
+                kept = self._open(key) & np.isfinite(bound)
+                place = np.cumsum(kept) - 1
+                here = np.flatnonzero(kept[row])
+                self._limit(key + side, family, bound[kept], (place[row[here]], column[here], sign))
+                self.kept[key + side] = np.flatnonzero(kept)
         over = np.flatnonzero(model.program.weights_held > model.cap)  # elsewhere the room to buy keeps the cap
         cap = model.cap[over] - model.program.benchmark_weights[over]
         self.rows.block("name_cap", cap + self.ask.loosen, (np.arange(len(over)), x[over], 1.0))
@@ -340,7 +363,8 @@ class Problem:
         settings = clarabel.DefaultSettings()
         settings.verbose = False
         settings.max_iter = MAX_ITERATIONS
-        settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = TOLERANCE
+        settings.tol_gap_rel = settings.tol_feas = TOLERANCE
+        settings.tol_gap_abs = GAP
         if not self.ask.careful:  # a fifth faster at the same objective (docs/OPTIMIZER.md section 2)
             settings.iterative_refinement_reltol = 1e-8
             settings.iterative_refinement_abstol = 1e-9
@@ -367,5 +391,19 @@ class Problem:
         sold = np.clip(np.bincount(model.queue.name, by_group, n) + front, 0.0, model.queue.sellable)
         bought = np.bincount(branches.name[self.buying], np.maximum(x[at["b"]], 0.0), n).astype(np.float64)
         duals = {key: z[start:stop] for key, (start, stop) in self.rows.start.items()}
+        duals.update(self._two_sided_duals(duals))
         slack = {family: np.maximum(x[np.concatenate(parts)], 0.0) for family, parts in self.slack.items()}
         return Outcome(status, primal, dual, sold, by_group, bought, share, duals, slack)
+
+    def _two_sided_duals(self, duals: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        """Duals of both sides of every two-sided limit, 0 where a side is not there; an equality's sign says its side."""
+        sides = {}
+        for key, (_, low, _, _, _) in self.between.items():
+            for side, sign in (("_max", 1.0), ("_min", -1.0)):
+                values = np.zeros(len(low))
+                if key + side in duals:
+                    values[self.kept[key + side]] = duals[key + side]
+                if key in duals:
+                    values[self.kept[key]] = np.maximum(sign * duals[key], 0.0)
+                sides[key + side] = values
+        return sides

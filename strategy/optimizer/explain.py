@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from strategy.optimizer.conic import SLACK_WEIGHTS, Ask, Outcome, Problem
-from strategy.optimizer.model import Model
+from strategy.optimizer.model import Model, build_model
 from strategy.optimizer.search import largest_shares, seed_branches
 from strategy.types import BoolArray, FloatArray
 
@@ -92,6 +92,7 @@ def out_of_reach(model: Model) -> tuple[str, ...]:
 
 def conflict(model: Model, deadline: float) -> Conflict:
     """Which limits are in conflict, and the least relaxation that would work."""
+    model = build_model(model.program, room_by_cap_alone=True)
     together = _elastic(model, frozenset(SLACK_WEIGHTS), deadline)
     if together is None:
         return Conflict(math.inf, ("the limits are in conflict, and the solver could not tell which",))
@@ -236,8 +237,8 @@ def binding(model: Model, outcome: Outcome, buy: FloatArray) -> tuple[str, ...]:
     rows = (
         ("turnover", limits.turnover_max, 1e-2, "turnover limit {} binds: 1 % more of it"),
         ("net_gain", limits.net_gain_max, 1e-3, "net-gain limit {} binds: 0.1 % more of it"),
-        ("cash_min", limits.cash_min, 1e-3, "cash minimum {} binds: 0.1 % less of it"),
-        ("cash_max", limits.cash_max, 1e-3, "cash maximum {} binds: 0.1 % more of it"),
+        ("invested_max", limits.cash_min, 1e-3, "cash minimum {} binds: 0.1 % less of it"),
+        ("invested_min", limits.cash_max, 1e-3, "cash maximum {} binds: 0.1 % more of it"),
     )
     for key, bound, step, words in rows:
         if key in dual:
@@ -251,9 +252,7 @@ def binding(model: Model, outcome: Outcome, buy: FloatArray) -> tuple[str, ...]:
         ("factor_max", "maximum", limits.factor_exposure_max),
         ("factor_min", "minimum", limits.factor_exposure_min),
     ):
-        bounded = np.flatnonzero(np.isfinite(bounds))
-        for r, value in enumerate(dual.get(key, ())):
-            j = bounded[r]
+        for j, value in enumerate(dual.get(key, ())):
             note(float(value), 1e-2, f"factor {j} exposure {side} {bounds[j]:.4g} binds: 0.01 more room")
     over = np.flatnonzero(model.program.weights_held > model.cap)
     for r, value in enumerate(dual.get("name_cap", ())):

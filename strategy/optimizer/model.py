@@ -109,12 +109,18 @@ def tax(program: LotProgram, sell: FloatArray) -> float:
     return float((program.tax_pieces @ np.array([short, long, 1.0])).max())
 
 
-def build_model(program: LotProgram) -> Model:
-    """Queue, branches and constants of a validated program."""
+def build_model(program: LotProgram, *, room_by_cap_alone: bool = False) -> Model:
+    """Queue, branches and constants of a validated program.
+
+    With `room_by_cap_alone` what may be bought of a name is bounded by its weight limit only, so that relaxing turnover
+    or cash can be studied.
+    """
     limits, held = program.limits, program.weights_held
     queue = disposal_queue(program)
     cap = np.maximum(limits.name_weight_max, held - queue.sellable)
-    room = np.minimum(np.minimum(cap, 1.0 - limits.cash_min) - held, limits.turnover_max)
+    room = cap - held
+    if not room_by_cap_alone:
+        room = np.minimum(np.minimum(cap, 1.0 - limits.cash_min) - held, limits.turnover_max)
     room = np.where(program.may_buy & (room > DUST), room, 0.0)
     root = _root(program.factor_covariance)
     held_active = held - program.benchmark_weights

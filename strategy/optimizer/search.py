@@ -299,11 +299,11 @@ def _largest_stake(model: Model, node: Relaxation) -> int:
     np.maximum.at(most, branches.name, share)
     reach = np.concatenate(([0.0], np.cumsum(model.queue.weight)))
     length = np.where(branches.last > branches.first, reach[branches.last] - reach[branches.first], 0.0)
-    played = np.flatnonzero(share > 1e-3)
+    played = np.flatnonzero(share > 1e-6)
     low, high = np.full(len(most), np.inf), np.full(len(most), -np.inf)
     np.minimum.at(low, branches.name[played], (branches.front - branches.room)[played])
     np.maximum.at(high, branches.name[played], (branches.front + length)[played])
-    several = most < 1.0 - 1e-3
+    several = most < 1.0 - 1e-5
     stake = np.where(several, (1.0 - most) * (model.deviation + 1e-6) * np.maximum(high - low, 1e-9), 0.0)
     return int(stake.argmax()) if len(stake) and stake.max() > 0 else -1
 

@@ -265,6 +265,8 @@ class TestChance:
         made.broker().submit(buy("never", "AAA", 10))
         made.advance_to(at(1, 21, 0))
         assert status_of(made, "never") == (BrokerOrderStatus.EXPIRED, 0)
+        told_of = [order.status for order in made.broker().order_events().orders if order.client_order_id == "never"]
+        assert told_of == [BrokerOrderStatus.WORKING, BrokerOrderStatus.EXPIRED]
 
 
 # ------------------------------------------------------------------ the file

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from worlds import BEFORE, DAYS, D, at, buy, prices, refusal, sell, settings, status_of, venue
@@ -23,7 +24,7 @@ from state.records import (
 
 
 class TestDisposal:
-    def three_lots(self, path: Path, **changed: object) -> SimulatedVenue:
+    def three_lots(self, path: Path, **changed: Any) -> SimulatedVenue:
         """Ten BBB bought at 40, 60 and 55 on three days; the last session closes at 45."""
         made = venue(path, **changed)
         for session in (1, 2, 3):

@@ -195,6 +195,7 @@ def test_an_account_that_names_its_lots_may_sell_any_it_holds() -> None:
     specific = {"relief_method": ReliefMethod.SPECIFIC}
     assert codes(sell(row("C", "50", "-1500")), **specific) == []
     assert codes(sell(row("C", "51", "-1530")), **specific) == [ReasonCode.LIMIT_RELIEF_ORDER]
+    assert codes(sell(row("C", "50", "-1500"), quantity=D(40)), **specific) == [ReasonCode.LIMIT_RELIEF_ORDER]
     assert codes(sell(row("UNKNOWN", "5", "-1")), **specific) == [ReasonCode.LIMIT_RELIEF_ORDER]
     facts = {"disallowed_by_leg": {1: D(0), 3: D(0)}, **specific}
     twice = (sell(row("C", "30", "-900")), sell(row("C", "30", "-900"), leg=3))

@@ -25,10 +25,10 @@ def lot(symbol: str, price: str, *, days: int = 60, quantity: str = "100", known
     return Lot(name, "acct", symbol, acquired, acquired, D(quantity), D(quantity) * D(price), basis_known=known)
 
 
-def appraised(*queue: Lot) -> tuple[AppraisedLot, ...]:
+def appraised(*queue: Lot, today: date = TODAY) -> tuple[AppraisedLot, ...]:
     return appraise(
         queue,
-        today=TODAY,
+        today=today,
         price=D(100),
         sigma_daily=0.016,
         homes={},
@@ -118,6 +118,14 @@ def test_a_loss_behind_gains_is_not_at_risk_unless_lots_may_be_named() -> None:
 def test_a_lot_about_to_reach_one_year_is_about_to_be_harvested() -> None:
     queues = {"AGING": [lot("AGING", "103", days=340)], "YOUNG": [lot("YOUNG", "103", days=10)]}
     assert bought(queues) == ("YOUNG", "AGING")
+
+
+def test_a_trigger_that_falls_during_the_window_counts() -> None:
+    """320 days old and 2 % down: the trigger is 4.4 % today and 2.7 % on day 351."""
+    old = lot("A", "102", days=320)
+    now, later = appraised(old), appraised(old, today=TODAY + timedelta(days=31))
+    policy = HarvestPolicy()
+    assert value_at_risk(now, later, 0.016, policy) > 1.1 * value_at_risk(now, now, 0.016, policy)
 
 
 def test_a_parked_replacement_near_home_is_about_to_be_harvested() -> None:

@@ -51,6 +51,7 @@ def test_a_known_covariance_is_recovered(n: int, k: int) -> None:
     model = estimate_risk_model(history(drawn(loadings, specific, 504, rng)))
     assert np.linalg.norm(model.covariance() - true) / np.linalg.norm(true) < 0.25
     assert model.specific_variance.mean() == pytest.approx(252 * specific.mean(), rel=0.05)
+    assert np.corrcoef(model.specific_variance, specific)[0, 1] > 0.9
     assert k <= model.loadings.shape[1] <= k + 4
     assert model.sessions_used == 504
 

@@ -154,6 +154,19 @@ def test_a_loss_below_its_trigger_is_sold_with_the_others_but_earns_nothing() ->
     assert found.tax_value_usd == D("816.000")
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_lot_that_does_not_earn_its_own_round_trip_is_not_added(ordered: bool) -> None:
+    dear = HarvestPolicy(round_trip_cost_bps=20)
+    barely = lot("B", "90.6", days=800, quantity="1000")  # past 0.6 %; saves 143 USD and costs 180
+    assert ids(scanned(lot("A", "110"), barely, policy=dear, ordered=ordered)) == ["A"]
+
+
+def test_a_loss_exactly_at_its_trigger_is_taken() -> None:
+    found = scanned(lot("A", "100", days=800, quantity="200"), price="99.4")
+    assert found.loss_fraction == 0.006
+    assert found.taken
+
+
 def test_nothing_behind_the_last_triggered_loss_is_sold() -> None:
     assert ids(scanned(lot("A", "110"), lot("B", "92"), lot("C", "70"))) == ["A"]
 
@@ -196,6 +209,12 @@ def test_a_loss_worth_less_than_the_round_trip_is_left() -> None:
     dear = HarvestPolicy(round_trip_cost_bps=300, minimum_loss_usd=D(1))
     found = scanned(lot("A", "97", days=400), policy=dear)
     assert found.verdict.code is ReasonCode.HARVEST_TOO_SMALL  # 7 x 23.8 % = 1.67 against 2.70 a share
+
+
+def test_losses_in_front_that_cost_more_to_sell_than_the_rest_saves_are_not_gains() -> None:
+    waiting = lot("A", "92", quantity="10000")  # below its trigger: 900,000 USD to trade, earning nothing
+    found = scanned(waiting, lot("B", "100", quantity="20"))
+    assert str(found.verdict) == "HARVEST_TOO_SMALL: loss=20200.00 minimum=100 value=81.60 cost=901.80"
 
 
 def test_unknown_volatility_stops_what_depends_on_it() -> None:

@@ -1,0 +1,159 @@
+"""What every view needs to say what it shows: as of when, over which accounts, and how much of their history is known.
+
+The day of a view is the day of the data, never the wall clock: a demo of 2022 shows 2022, and a daemon that has been
+stopped for a week shows last week's figures and says so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from datetime import date, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from daemon.errors import NotFound
+from state.records import Account
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from daemon.settings import Settings
+    from state.store import Store
+
+DAY = timedelta(days=1)
+WINDOW = timedelta(days=30)  # how far a purchase reaches to disallow a loss (IRC §1091(a))
+SATURDAY = 5
+
+
+def settings_of(store: Store, config: Path | None) -> Settings | None:
+    """The settings a database was made with (a demo's), else those of config.yaml, else None.
+
+    Raises daemon.settings.ConfigurationError for a bad configuration.
+    """
+    from daemon.settings import Settings, config_path, load_settings
+
+    text = store.meta.get("settings")
+    if text:
+        return Settings.model_validate_json(text)
+    path = config_path(config, os.environ)
+    if path.exists() or config is not None:
+        return load_settings(path, os.environ)
+    return None
+
+
+def is_demo(store: Store) -> bool:
+    """True for a database that `harvestd demo` left behind."""
+    return store.meta.get("kind") == "demo"
+
+
+def as_of(store: Store) -> date:
+    """The last session whose figures are written; without any, the last with prices; without any, today."""
+    rows = (store.performance.last(account.account_id) for account in managed(store.household.accounts()))
+    sessions = [row.session for row in rows if row is not None]
+    found = max(sessions) if sessions else store.market.last_session()
+    return found or today()
+
+
+def today() -> date:
+    """The New York date of the wall clock."""
+    from daemon.clock import NEW_YORK, WallClock
+
+    return WallClock().now().astimezone(NEW_YORK).date()
+
+
+def next_weekday(day: date) -> date:
+    """The first weekday after `day`. Holidays of the exchange are not looked up: its calendar is slow to load."""
+    found = day + DAY
+    while found.weekday() >= SATURDAY:
+        found += DAY
+    return found
+
+
+# ------------------------------------------------------------------ accounts
+
+
+def managed(accounts: Iterable[Account]) -> tuple[Account, ...]:
+    """The accounts that harvestd trades."""
+    return tuple(account for account in accounts if account.is_managed)
+
+
+def chosen(store: Store, account_id: str | None) -> tuple[Account, ...]:
+    """All accounts, or the one named. Raises NotFound, naming those there are."""
+    accounts = store.household.accounts()
+    if account_id is None:
+        return accounts
+    found = tuple(account for account in accounts if account.account_id == account_id)
+    if not found:
+        raise NotFound(f"No account {account_id}. Known: {names(accounts) or 'none'}.")
+    return found
+
+
+def names(accounts: Iterable[Account]) -> str:
+    """Account ids with commas."""
+    return ", ".join(account.account_id for account in accounts)
+
+
+def described(account: Account) -> str:
+    """An account's id with what it is."""
+    kind = account.account_type.value.replace("_", " ")
+    how = f"{account.relief_method.value.upper()} at {account.broker}" if account.is_managed else "known by import"
+    return f"{account.account_id} ({kind}, {how})"
+
+
+def incomplete(accounts: Sequence[Account], since: date) -> tuple[Account, ...]:
+    """Accounts whose purchases and sales from `since` on are not all known (I8)."""
+    return tuple(
+        account
+        for account in accounts
+        if account.history_complete_since is None or account.history_complete_since > since
+    )
+
+
+def coverage(accounts: Sequence[Account], since: date) -> str:
+    """Which accounts a wash-sale figure reaches over, and where it is no all-clear. `since`: the first day it needs."""
+    missing = incomplete(accounts, since)
+    said = f"over accounts {names(accounts)}"
+    if not missing:
+        days = [account.history_complete_since for account in accounts if account.history_complete_since]
+        return f"{said}; history complete since {max(days)}" if days else said
+    for account in missing:
+        known = account.history_complete_since
+        said += f"; {account.account_id}: history " + (f"known only since {known}" if known else "not known to be complete")
+    return f"{said}: a purchase or sale not known there could change this, so it is no all-clear"
+
+
+# ------------------------------------------------------------------ printing
+
+
+def add(rows: Table, *cells: str, style: str | None = None) -> None:
+    """A row of plain text: what came from outside is never read as markup."""
+    from rich.text import Text
+
+    rows.add_row(*(Text(cell) for cell in cells), style=style)
+
+
+def say(line: str = "", style: str = "") -> None:
+    """A line of plain text on standard output."""
+    from rich.text import Text
+
+    from daemon.cli.common import console
+
+    console().print(Text(line, style=style))
+
+
+def show(rows: Table) -> None:
+    """A table on standard output."""
+    from daemon.cli.common import console
+
+    console().print(rows)
+
+
+def where(db: Path | None, config: Path | None) -> str:
+    """The options that lead a next command to the same database, with a leading space, or nothing."""
+    return (f" --db {db}" if db else "") + (f" --config {config}" if config else "")
+
+
+def percent(value: float | None, places: int = 2) -> str:
+    """A percentage, or a dash."""
+    return "-" if value is None else f"{value:.{places}f} %"

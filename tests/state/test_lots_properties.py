@@ -1,0 +1,363 @@
+"""What holds for every journal: conservation, order, and the law read literally.
+
+The reference below matches share by share with the whole journal in view, as Reg. §1.1091-1 is written: sales in order
+of disposition, candidates before and after in order of acquisition. The ledger goes through the journal once and never
+looks ahead; both must agree on every journal.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal, localcontext
+from fractions import Fraction
+from itertools import pairwise
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from state.lots import Ledger, LedgerPolicy, what_if
+from state.lots.money import CONTEXT
+from state.records import Account, AccountType, ReliefMethod, Transaction, TransactionKind
+
+ACCOUNTS = (
+    Account("A", AccountType.TAXABLE),
+    Account("S", AccountType.SPOUSE_TAXABLE),
+    Account("R", AccountType.ROTH_IRA),
+)
+IDENTICAL = LedgerPolicy(identical_groups=(frozenset({"SPY", "VOO"}),))
+DAY_ONE = date(2024, 1, 2)
+PROFILE = settings(max_examples=120, deadline=None)
+
+step = st.tuples(
+    st.sampled_from([0, 0, 1, 2, 9, 14, 29, 30, 31]),  # days since the last trade
+    st.sampled_from("AAASR"),
+    st.sampled_from(["SPY", "SPY", "VOO"]),
+    st.booleans(),  # prefer to sell
+    st.integers(1, 7),
+    st.sampled_from([7, 8, 9, 10, 11, 13]),
+)
+journals = st.lists(step, min_size=1, max_size=24).map(lambda steps: journal_of(steps))
+
+
+def journal_of(steps: Sequence[tuple[int, str, str, bool, int, int]]) -> list[Transaction]:
+    """Trades that can have happened: nothing is sold that is not held. Every trade has its own instant."""
+    held: defaultdict[tuple[str, str], int] = defaultdict(int)
+    day = DAY_ONE
+    rows = []
+    for number, (gap, account, symbol, sell, quantity, price) in enumerate(steps):
+        day += timedelta(days=gap)
+        key = (account, symbol)
+        sells = sell and held[key] > 0
+        quantity = min(quantity, held[key]) if sells else quantity
+        held[key] += -quantity if sells else quantity
+        rows.append(
+            Transaction(
+                transaction_id=f"t{number:02d}",
+                account_id=account,
+                kind=TransactionKind.SELL if sells else TransactionKind.BUY,
+                trade_date=day,
+                source="test",
+                symbol=symbol,
+                quantity=Decimal(quantity),
+                price=Decimal(price),
+                fees=Decimal("0.01"),
+                executed_at=datetime.combine(day, time(15, 0), tzinfo=UTC) + timedelta(seconds=number),
+            )
+        )
+    return rows
+
+
+# ------------------------------------------------------------------ the law, read literally
+
+
+@dataclass(eq=False)
+class Share:
+    lot: str
+    account: str
+    symbol: str
+    acquired: date
+    place: int
+    basis: Fraction
+    start: date
+    replaces: bool = False
+    sold: bool = False
+    selling: bool = False
+
+
+@dataclass
+class Outcome:
+    quantity: int = 0
+    gain: Fraction = Fraction(0)
+    disallowed: Fraction = Fraction(0)
+    permanent: Fraction = Fraction(0)
+
+
+def reference(
+    rows: Sequence[Transaction], policy: LedgerPolicy
+) -> tuple[dict[tuple[str, str], Outcome], list[tuple[str, str, str, date, Fraction]]]:
+    """(sale, lot) -> outcome, and the open taxable shares, each share on its own and in exact fractions."""
+    shares = [
+        Share(
+            row.transaction_id, row.account_id, row.symbol or "", row.trade_date, place,
+            Fraction(row.price) + Fraction(row.fees) / int(row.quantity), row.trade_date,
+        )
+        for place, row in enumerate(rows)
+        if row.kind is TransactionKind.BUY
+        for _ in range(int(row.quantity))
+    ]  # fmt: skip
+    outcomes: defaultdict[tuple[str, str], Outcome] = defaultdict(Outcome)
+    for place, row in enumerate(rows):
+        if row.kind is not TransactionKind.SELL:
+            continue
+        held = [
+            s
+            for s in shares
+            if s.place < place and not s.sold and (s.account, s.symbol) == (row.account_id, row.symbol)
+        ]
+        held.sort(key=lambda s: (s.place, s.start, not s.replaces))
+        chosen = held[: int(row.quantity)]
+        if row.account_id == "R":
+            for share in chosen:
+                share.sold = True
+            continue
+        for share in chosen:
+            share.selling = True
+        price = Fraction(row.price) - Fraction(row.fees) / int(row.quantity)
+        while left := [s for s in chosen if not s.sold]:
+            share = min(left, key=lambda s: (s.place, s.start, not s.replaces))
+            sell_one(share, shares, price, row, policy, outcomes[row.transaction_id, share.lot])
+    still_open = [(s.lot, s.account, s.symbol, s.start, s.basis) for s in shares if not s.sold and s.account != "R"]
+    return outcomes, still_open
+
+
+def sell_one(
+    share: Share, shares: Sequence[Share], price: Fraction, row: Transaction, policy: LedgerPolicy, outcome: Outcome
+) -> None:
+    share.sold, share.selling = True, False
+    gain = price - share.basis
+    outcome.quantity += 1
+    outcome.gain += gain
+    if gain >= 0:
+        return
+    candidates = [
+        s
+        for s in shares
+        if abs((s.acquired - row.trade_date).days) <= 30
+        and not s.sold
+        and not s.replaces
+        and s.lot != share.lot
+        and (s.symbol == share.symbol or policy.identical_groups)
+        and not (policy.simultaneous == "economic" and s.selling)
+        and not (policy.older_lots == "exclude" and s.place < share.place)
+    ]
+    if not candidates:
+        return
+    kept_first = policy.within_lot == "kept_first"
+    replacement = min(candidates, key=lambda s: (s.place, s.selling is kept_first))
+    replacement.replaces = True
+    outcome.disallowed -= gain
+    if replacement.account == "R":
+        outcome.permanent -= gain
+        return
+    replacement.basis -= gain
+    held_days = (row.trade_date - share.start).days
+    overlap = max((row.trade_date - max(replacement.acquired, share.start)).days, 0)
+    if policy.tacking == "additive" or replacement.acquired >= row.trade_date:
+        overlap = 0
+    replacement.start = replacement.acquired - timedelta(days=held_days - overlap)
+
+
+policies = st.builds(
+    LedgerPolicy,
+    identical_groups=st.sampled_from([(), IDENTICAL.identical_groups]),
+    tacking=st.sampled_from(["union", "additive"]),
+    simultaneous=st.sampled_from(["sequential", "economic"]),
+    older_lots=st.sampled_from(["include", "exclude"]),
+    within_lot=st.sampled_from(["kept_first", "sold_first"]),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(rows=journals, policy=policies)
+def test_one_pass_gives_what_share_by_share_matching_with_the_whole_year_in_view_gives(
+    rows: list[Transaction], policy: LedgerPolicy
+) -> None:
+    ledger = Ledger.replay(ACCOUNTS, rows, policy)
+    outcomes, shares = reference(rows, policy)
+    ours: defaultdict[tuple[str, str], Outcome] = defaultdict(Outcome)
+    for row in ledger.realized():
+        outcome = ours[row.sale_id, row.lot_id]
+        outcome.quantity += int(row.quantity)
+        outcome.gain += Fraction(row.gain_loss)
+        outcome.disallowed += Fraction(row.disallowed)
+        outcome.permanent += Fraction(row.permanently_disallowed)
+    assert set(ours) == set(outcomes)
+    for key, outcome in outcomes.items():
+        assert ours[key].quantity == outcome.quantity
+        for name in ("gain", "disallowed", "permanent"):
+            assert abs(getattr(ours[key], name) - getattr(outcome, name)) < Fraction(1, 10**9), (key, name)
+    open_shares: defaultdict[tuple[str, str, str, date], list[Fraction]] = defaultdict(list)
+    for lot, account, symbol, start, basis in shares:
+        open_shares[lot, account, symbol, start].append(basis)
+    lots: defaultdict[tuple[str, str, str, date], list[Fraction]] = defaultdict(list)
+    for each in ledger.open_lots():
+        if each.account_id != "R":
+            key = (each.lot_id, each.account_id, each.symbol, each.adjusted_acquired)
+            lots[key] += [Fraction(each.basis) / Fraction(each.quantity)] * int(each.quantity)
+    assert {key: len(value) for key, value in lots.items()} == {key: len(value) for key, value in open_shares.items()}
+    for key, value in open_shares.items():
+        assert abs(sum(lots[key]) - sum(value)) < Fraction(1, 10**9)
+
+
+# ------------------------------------------------------------------ money and shares
+
+
+@PROFILE
+@given(rows=journals, policy=policies)
+def test_not_a_trillionth_of_a_dollar_appears_or_vanishes(rows: list[Transaction], policy: LedgerPolicy) -> None:
+    """Taxable proceeds + open basis - purchases = recognized - permanently disallowed, exactly."""
+    ledger = Ledger.replay(ACCOUNTS, rows, policy)
+    with localcontext(CONTEXT):
+        taxable = [row for row in rows if row.account_id != "R"]
+        bought = sum(r.quantity * r.price + r.fees for r in taxable if r.kind is TransactionKind.BUY)
+        sold = sum(r.quantity * r.price - r.fees for r in taxable if r.kind is TransactionKind.SELL)
+        basis = sum(lot.basis for lot in ledger.open_lots() if lot.account_id != "R")
+        recognized = sum(row.recognized for row in ledger.realized())
+        lost = sum(row.permanently_disallowed for row in ledger.realized())
+        assert sold + basis - bought == recognized - lost
+        assert sold == sum(row.proceeds for row in ledger.realized())
+
+
+@PROFILE
+@given(rows=journals, policy=policies)
+def test_every_disallowed_dollar_is_explained_and_inside_the_window(
+    rows: list[Transaction], policy: LedgerPolicy
+) -> None:
+    ledger = Ledger.replay(ACCOUNTS, rows, policy)
+    bought = {row.transaction_id: row for row in rows if row.kind is TransactionKind.BUY}
+    used: defaultdict[str, Decimal] = defaultdict(Decimal)
+    with localcontext(CONTEXT):
+        for row in ledger.realized():
+            assert row.disallowed == sum((match.disallowed for match in row.matches), Decimal(0))
+            assert row.permanently_disallowed == sum((m.disallowed for m in row.matches if m.permanent), Decimal(0))
+            assert sum((match.quantity for match in row.matches), Decimal(0)) <= row.quantity
+            assert Decimal(0) <= row.disallowed <= max(-row.gain_loss, Decimal(0))
+            assert (row.provisional_until is None) == (row.gain_loss >= 0 or row.disallowed == -row.gain_loss)
+            for match in row.matches:
+                assert abs((match.replacement_date - row.disposed).days) <= 30
+                assert match.replacement_id != row.lot_id
+                assert match.replacement_account_id == bought[match.replacement_id].account_id
+                used[match.replacement_id] += match.quantity
+    for transaction_id, quantity in used.items():
+        assert quantity <= bought[transaction_id].quantity, "a share replaced twice"
+
+
+@PROFILE
+@given(rows=journals)
+def test_positions_are_what_was_bought_less_what_was_sold(rows: list[Transaction]) -> None:
+    ledger = Ledger.replay(ACCOUNTS, rows)
+    for account in ACCOUNTS:
+        held: defaultdict[str, Decimal] = defaultdict(Decimal)
+        for row in rows:
+            if row.account_id == account.account_id and row.symbol is not None:
+                held[row.symbol] += -row.quantity if row.kind is TransactionKind.SELL else row.quantity
+        assert ledger.positions(account.account_id) == {symbol: held[symbol] for symbol in sorted(held) if held[symbol]}
+        for symbol in held:
+            assert ledger.position(account.account_id, symbol) == held[symbol]
+            queue = ledger.disposal_queue(account.account_id, symbol)
+            assert sum((lot.quantity for lot in queue), Decimal(0)) == held[symbol]
+
+
+# ------------------------------------------------------------------ order
+
+
+@PROFILE
+@given(rows=journals, seed=st.randoms(use_true_random=False))
+def test_the_order_of_arrival_does_not_matter(rows: list[Transaction], seed: random.Random) -> None:
+    shuffled = list(rows)
+    seed.shuffle(shuffled)
+    twice = shuffled + shuffled[: len(shuffled) // 2]
+    assert Ledger.replay(ACCOUNTS, twice, IDENTICAL).digest() == Ledger.replay(ACCOUNTS, rows, IDENTICAL).digest()
+
+
+@PROFILE
+@given(rows=journals, cuts=st.lists(st.integers(0, 24), max_size=4), policy=policies, timed=st.booleans())
+def test_extending_gives_what_replaying_everything_gives(
+    rows: list[Transaction], cuts: list[int], policy: LedgerPolicy, timed: bool
+) -> None:
+    if not timed:
+        rows = [without_instant(row) if number % 3 else row for number, row in enumerate(rows)]
+    ledger = Ledger.replay(ACCOUNTS, [], policy)
+    edges = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
+    for start, stop in pairwise(edges):
+        before = ledger.digest()
+        later = ledger.extended(rows[start:stop])
+        assert ledger.digest() == before, "a ledger is a value"
+        ledger = later
+    assert ledger.digest() == Ledger.replay(ACCOUNTS, rows, policy).digest()
+    assert ledger.transactions == tuple(rows)
+
+
+@PROFILE
+@given(rows=journals, policy=policies)
+def test_a_row_that_arrives_late_changes_the_past_as_a_full_replay_does(
+    rows: list[Transaction], policy: LedgerPolicy
+) -> None:
+    late = next(row for row in rows if row.kind is TransactionKind.BUY)
+    early = Transaction(
+        "late", late.account_id, TransactionKind.BUY, DAY_ONE, "test", late.symbol, Decimal(3), Decimal(12)
+    )
+    ledger = Ledger.replay(ACCOUNTS, rows, policy).extended([early])
+    assert ledger.digest() == Ledger.replay(ACCOUNTS, [*rows, early], policy).digest()
+
+
+@PROFILE
+@given(rows=journals, cut=st.integers(0, 24), policy=policies)
+def test_a_what_if_is_what_happens_after_doing_it(rows: list[Transaction], cut: int, policy: LedgerPolicy) -> None:
+    done, proposed = rows[:cut], rows[cut:]
+    before = Ledger.replay(ACCOUNTS, done, policy)
+    digest = before.digest()
+    answer = what_if(before, proposed)
+    after = Ledger.replay(ACCOUNTS, rows, policy)
+    assert before.digest() == digest
+    assert answer.ledger.digest() == after.digest()
+    own = {row.transaction_id for row in proposed}
+    assert sorted(map(repr, answer.realized)) == sorted(repr(row) for row in after.realized() if row.sale_id in own)
+    with localcontext(CONTEXT):
+        total = sum((row.disallowed for row in after.realized()), Decimal(0))
+        already = sum((row.disallowed for row in before.realized()), Decimal(0))
+        assert answer.disallowed == total - already
+    for change in answer.changed:
+        assert change.before.sale_id == change.after.sale_id not in own
+        assert change.after.disallowed > change.before.disallowed
+
+
+# ------------------------------------------------------------------ every relief method
+
+
+@PROFILE
+@given(rows=journals, method=st.sampled_from(list(ReliefMethod)))
+def test_a_sale_takes_the_front_of_the_disposal_queue(rows: list[Transaction], method: ReliefMethod) -> None:
+    accounts = [Account(each.account_id, each.account_type, method) for each in ACCOUNTS]
+    ledger = Ledger.replay(accounts, rows, IDENTICAL)
+    queue = ledger.disposal_queue("A", "SPY")
+    if not queue:
+        return
+    first = queue[0]
+    sale = Transaction(
+        "last", "A", TransactionKind.SELL, rows[-1].trade_date + timedelta(days=40), "test", "SPY", first.quantity,
+        Decimal(1),
+    )  # fmt: skip
+    (row,) = what_if(ledger, [sale]).realized
+    assert (row.lot_id, row.adjusted_acquired, row.basis) == (first.lot_id, first.adjusted_acquired, first.basis)
+
+
+def without_instant(row: Transaction) -> Transaction:
+    return Transaction(
+        row.transaction_id, row.account_id, row.kind, row.trade_date, row.source, row.symbol, row.quantity, row.price,
+        row.fees,
+    )  # fmt: skip
