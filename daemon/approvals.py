@@ -36,10 +36,20 @@ def needs_approval(plan: Plan, settings: Settings) -> tuple[Reason, ...]:
         counted += trade.notional
         if trade.notional > limits.order_usd:
             value = trade.notional.quantize(CENT)
-            reasons.append(because(ReasonCode.APPROVAL_ORDER_VALUE, leg=trade.leg, symbol=trade.symbol, usd=value, above=limits.order_usd))
+            reasons.append(
+                because(
+                    ReasonCode.APPROVAL_ORDER_VALUE,
+                    leg=trade.leg,
+                    symbol=trade.symbol,
+                    usd=value,
+                    above=limits.order_usd,
+                )
+            )
     allowed = limits.plan_pct_nav / 100 * plan.nav
     if counted > allowed:
-        reasons.append(because(ReasonCode.APPROVAL_PLAN_VALUE, usd=counted.quantize(CENT), above=allowed.quantize(CENT)))
+        reasons.append(
+            because(ReasonCode.APPROVAL_PLAN_VALUE, usd=counted.quantize(CENT), above=allowed.quantize(CENT))
+        )
     gain = realized_gain(plan.trades)
     if gain > limits.gain_usd:
         reasons.append(because(ReasonCode.APPROVAL_GAIN, usd=gain.quantize(CENT), above=limits.gain_usd))

@@ -21,7 +21,7 @@ def run_cycle(house: House, account: Account) -> Plan | None:
     opportunities = scan(house, snapshot)  # loss lots worth taking now, each with its replacements
     plan = propose(house, snapshot, triggers, opportunities)  # the optimizer, whole shares, lot-level trades
     verdict = check(house, snapshot, plan)  # wash sales, limits, restrictions, market state: reason codes
-    decision = decide(house, plan, verdict)  # execute, ask for approval, or refuse
+    decision = decide(house, snapshot, plan, verdict)  # execute, ask for approval, or refuse
     return record(house, snapshot, plan, decision)  # history; intents on disk; alerts into the outbox
 
 

@@ -6,8 +6,6 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
-import structlog
-
 from brokers.errors import BrokerUnavailable
 from daemon import execution, gate
 from daemon.agenda import Task, due
@@ -16,8 +14,9 @@ from daemon.clock import NEW_YORK
 from daemon.cycle import observed, run_cycle, work_cycle
 from daemon.errors import MustHalt
 from daemon.house import House
-from daemon.planning import active_weights
+from daemon.planning import active_weights, today_of
 from daemon.sync import Snapshot
+from state.lots import LedgerError
 from state.reasons import ReasonCode, because
 from state.records import ZERO, Account, AlertLevel, Plan, Side, TradeReason, TransactionKind
 from state.store import JournalConflict, PerformanceRow
@@ -41,11 +40,7 @@ def tick(house: House) -> tuple[Task, ...]:
 
 def work_waiting(house: House, account: Account) -> bool:
     """True while a plan, an intent or a command is open."""
-    return bool(
-        house.store.plans.list(account_id=account.account_id, only_open=True)
-        or house.store.orders.list(account_id=account.account_id, only_open=True)
-        or house.store.commands.waiting()
-    )
+    return house.store.is_work_waiting(account.account_id)
 
 
 def _attempt(house: House, account: Account, task: Task) -> bool:
@@ -58,7 +53,7 @@ def _attempt(house: House, account: Account, task: Task) -> bool:
         house.forget()
         raise_alert(house.store, f"halt:{now:%Y%m%d%H%M%S}", AlertLevel.HALT, f"Trading halted: {contradiction}", now)
         return False
-    except (BrokerUnavailable, JournalConflict) as fault:
+    except (BrokerUnavailable, JournalConflict, LedgerError) as fault:
         house.forget()
         text = f"{task.value} of {account.account_id} could not be done and is tried again: {fault}"
         raise_alert(house.store, key, AlertLevel.ERROR, text, now)
@@ -173,16 +168,20 @@ def _flows(house: House, snapshot: Snapshot, previous: PerformanceRow | None) ->
 
 
 def _tracking(house: House, snapshot: Snapshot) -> tuple[float | None, str]:
-    """Ex-ante tracking error at the close, in bp, and the reason when it is above its limit; one alert an incident."""
+    """Ex-ante tracking error at the close, in bp, and why it is above its limit, if it is."""
     if not snapshot.positions or len(house.history.sessions) < house.settings.risk.window_sessions // 8:
         return None, ""
     error = house.risk().tracking_error(active_weights(house, snapshot)) * 1e4
     limit = house.settings.optimizer.tracking_error_max_bps
     key = f"tracking_error:{snapshot.account.account_id}"
     if error <= limit:
-        recover(house.store, key, f"expected tracking error {error:.0f} bp is within {limit:.0f} bp again", snapshot.now)
+        recover(
+            house.store, key, f"expected tracking error {error:.0f} bp is within {limit:.0f} bp again", snapshot.now
+        )
         return error, ""
-    note = str(because(ReasonCode.TRIGGER_TRACKING_ERROR, bps=round(error, 1), most_bps=limit, why=_why(house, snapshot)))
+    note = str(
+        because(ReasonCode.TRIGGER_TRACKING_ERROR, bps=round(error, 1), most_bps=limit, why=_why(house, snapshot))
+    )
     raise_alert(house.store, key, AlertLevel.WARNING, note, snapshot.now)
     return error, note
 
@@ -191,8 +190,12 @@ def _why(house: House, snapshot: Snapshot) -> str:
     """What the day's plan said, or that prices moved after it."""
     day = snapshot.now.astimezone(NEW_YORK).date()
     plans = house.store.plans.list(account_id=snapshot.account.account_id, session=day)
-    said = [reason for plan in plans for reason in plan.reasons if "tracking" in reason.lower() or "INFEASIBLE" in reason]
+    said = [
+        reason for plan in plans for reason in plan.reasons if "tracking" in reason.lower() or "INFEASIBLE" in reason
+    ]
     if said:
         return said[-1]
+    if house.benchmark_changes(today_of(house, snapshot)):
+        return "the benchmark rebalanced at this close; the next plan follows it"
     states = ", ".join(f"{plan.plan_id} {plan.state.value}" for plan in plans)
     return f"prices moved after the decision; plans today: {states or 'none'}"

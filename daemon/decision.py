@@ -19,7 +19,7 @@ from daemon.alerts import raise_alert
 from daemon.approvals import changed_materially, needs_approval, repriced
 from daemon.gate import DaemonState
 from daemon.house import House
-from daemon.planning import Proposed, check_plan, today_of
+from daemon.planning import REBALANCE, Proposed, check_plan, today_of
 from daemon.slices import cut
 from daemon.sync import Snapshot
 from state.reasons import Reason, ReasonCode, because
@@ -36,9 +36,9 @@ class Decision:
     reasons: tuple[Reason, ...]
 
 
-def decide(house: House, proposed: Proposed | None, verdict: tuple[Reason, ...]) -> Decision | None:
-    """Execute, ask for approval, or refuse. None when there is no plan or nothing in it."""
-    if proposed is None:
+def decide(house: House, snapshot: Snapshot, proposed: Proposed | None, verdict: tuple[Reason, ...]) -> Decision | None:
+    """Execute, ask for approval, or refuse. None when there is no plan, or while the state allows no order."""
+    if proposed is None or snapshot.state is not DaemonState.OPEN:
         return None
     plan = proposed.plan
     if verdict:
@@ -51,14 +51,16 @@ def decide(house: House, proposed: Proposed | None, verdict: tuple[Reason, ...])
 
 def record(house: House, snapshot: Snapshot, proposed: Proposed | None, decision: Decision | None) -> Plan | None:
     """Write the decision, its intents and alerts, and that this session's decision is taken: all or nothing."""
-    del proposed
     now = snapshot.now
     with house.store.transaction():
         plan = None
         if decision is not None:
             plan = _write(house, decision, now)
-        if snapshot.session is not None:
-            house.store.agenda.mark(snapshot.session.session, Task.DECIDE.value, snapshot.account.account_id, now)
+        if snapshot.session is not None and snapshot.state is DaemonState.OPEN:
+            day, account_id = snapshot.session.session, snapshot.account.account_id
+            if proposed is not None and proposed.is_rebalance:
+                house.store.agenda.mark(day, REBALANCE, account_id, now)
+            house.store.agenda.mark(day, Task.DECIDE.value, account_id, now)
         return plan
 
 
@@ -76,13 +78,15 @@ def _write(house: House, decision: Decision, now: datetime) -> Plan | None:
     elif decision.state is PlanState.AWAITING_APPROVAL:
         ask(house, plan, decision.reasons, now)
     else:
-        text = f"Plan {plan.plan_id} is blocked. " + "; ".join(f"{one.code.meaning} ({one})" for one in decision.reasons)
+        text = f"Plan {plan.plan_id} is blocked. " + "; ".join(
+            f"{one.code.meaning} ({one})" for one in decision.reasons
+        )
         raise_alert(house.store, f"plan:{plan.plan_id}:blocked", AlertLevel.WARNING, text, now)
     return plan
 
 
 def record_intents(house: House, plan: Plan, session: date) -> None:
-    """To be sent in `session`. One intent a slice, ids derived from plan, leg and slice: the same plan never makes other ids."""
+    """One intent a slice, to be sent in `session`. Ids derive from plan, leg and slice: a plan never makes others."""
     unhedged_max = house.settings.execution.unhedged_max_pct_nav / 100 * plan.nav
     house.store.orders.record(
         Intent(
@@ -179,7 +183,12 @@ def _carry_on(house: House, snapshot: Snapshot, plan: Plan, *, expired: bool) ->
         return
     fresh = repriced(plan, snapshot.prices, snapshot.ledger, now, today_of(house, snapshot))
     if fresh is None:
-        _block(house, plan, (because(ReasonCode.APPROVAL_CHANGED, plan=plan.plan_id, why="shares or prices are missing"),), now)
+        _block(
+            house,
+            plan,
+            (because(ReasonCode.APPROVAL_CHANGED, plan=plan.plan_id, why="shares or prices are missing"),),
+            now,
+        )
         return
     verdict = check_plan(house, snapshot, fresh)
     if verdict:

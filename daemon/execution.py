@@ -36,6 +36,7 @@ from daemon import gate
 from daemon.alerts import raise_alert
 from daemon.errors import MustHalt
 from daemon.house import House
+from daemon.planning import conflicts_in_flight
 from daemon.release import next_release
 from daemon.sync import Snapshot
 from state.reasons import Reason, ReasonCode, because
@@ -143,6 +144,7 @@ def _work_plan(house: House, snapshot: Snapshot, plan: Plan) -> None:
     if stop is None or snapshot.now >= stop:
         _end_of_time(house, plan)
         return
+    _refuse_in_flight(house, snapshot, plan)
     collar = _collar(house)
     asks = {symbol: quote.ask * (1 + collar) for symbol, quote in snapshot.quotes.items() if quote.ask > 0}
     unhedged_max = house.settings.execution.unhedged_max_pct_nav / 100 * plan.nav
@@ -157,6 +159,20 @@ def _work_plan(house: House, snapshot: Snapshot, plan: Plan) -> None:
             _save(house, replace(release.intent, state=IntentState.EXPIRED, reason=reason))
             continue
         _send(house, snapshot, plan, release.intent, release.quantity)
+
+
+def _refuse_in_flight(house: House, snapshot: Snapshot, plan: Plan) -> None:
+    intents = house.store.orders.list(plan_id=plan.plan_id)
+    conflicts = conflicts_in_flight(house, snapshot, plan, intents)
+    for intent in intents:
+        if intent.symbol in conflicts and intent.state is IntentState.RECORDED:
+            _refuse(house, snapshot, intent, conflicts[intent.symbol])
+
+
+def _refuse(house: House, snapshot: Snapshot, intent: Intent, reason: Reason) -> None:
+    _save(house, replace(intent, state=IntentState.REFUSED, reason=str(reason)))
+    text = f"{intent.side} {intent.quantity} {intent.symbol} was not sent. {reason.code.meaning} {reason}"
+    raise_alert(house.store, f"refused:{intent.client_order_id}", AlertLevel.WARNING, text, snapshot.now)
 
 
 def _stop(house: House, plan: Plan) -> datetime | None:
@@ -184,10 +200,7 @@ def _limit_price(house: House, snapshot: Snapshot, intent: Intent) -> Decimal | 
 def _send(house: House, snapshot: Snapshot, plan: Plan, intent: Intent, quantity: Decimal) -> None:
     refusal = _gate(house, snapshot, plan, intent, quantity)
     if refusal is not None:
-        _save(house, replace(intent, state=IntentState.REFUSED, reason=str(refusal)))
-        key = f"refused:{intent.client_order_id}"
-        text = f"{intent.side} {quantity} {intent.symbol} was not sent. {refusal.code.meaning} {refusal}"
-        raise_alert(house.store, key, AlertLevel.WARNING, text, snapshot.now)
+        _refuse(house, snapshot, intent, refusal)
         return
     leaving = replace(
         intent,
@@ -276,6 +289,10 @@ def _close_if_over(house: House, snapshot: Snapshot, plan: Plan) -> None:
         house.store.plans.update(plan.plan_id, snapshot.now, state=state)
         if state is not PlanState.DONE:
             key = f"plan:{plan.plan_id}:{state.value}"
-            ended = "; ".join(f"{one.symbol}: {one.reason or one.state.value}" for one in intents if one.filled_quantity < one.quantity)
+            ended = "; ".join(
+                f"{one.symbol}: {one.reason or one.state.value}"
+                for one in intents
+                if one.filled_quantity < one.quantity
+            )
             text = f"Plan {plan.plan_id} ended {state.value}. What did not fill is planned anew, never resent. {ended}"
             raise_alert(house.store, key, AlertLevel.WARNING, text, snapshot.now)

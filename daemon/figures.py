@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from itertools import pairwise
 
 from daemon.house import House
 from state.lots import term
@@ -62,10 +63,16 @@ def rates_of(profile: TaxProfile) -> dict[Term, Decimal]:
     return {Term.SHORT: short_rate, Term.LONG: long_rate}
 
 
-def tax_value(rows: Iterable[RealizedRow], profile: TaxProfile) -> Decimal:
-    """Tax saved (+) by recognized losses less tax on recognized gains, at the profile's rates, in USD."""
+def loss_value(rows: Iterable[RealizedRow], profile: TaxProfile) -> Decimal:
+    """Tax that the recognized losses save, each at its own rate, in USD."""
     rates = rates_of(profile)
-    return sum((-row.recognized * rates[row.term] for row in rows), ZERO)
+    return sum((-row.recognized * rates[row.term] for row in rows if row.recognized < 0), ZERO)
+
+
+def gains_tax(rows: Iterable[RealizedRow], profile: TaxProfile) -> Decimal:
+    """Tax on the realized gains, each at its own rate, in USD."""
+    rates = rates_of(profile)
+    return sum((row.recognized * rates[row.term] for row in rows if row.recognized > 0), ZERO)
 
 
 def liquidation_tax(house: House, account: Account, prices: dict[str, Decimal], on: date) -> Decimal:
@@ -80,7 +87,7 @@ def liquidation_tax(house: House, account: Account, prices: dict[str, Decimal], 
 def tracking_error_realized_bps(rows: Sequence[PerformanceRow]) -> float | None:
     """Annualised standard deviation of daily active return, in bp; None for fewer than 20 days."""
     active = []
-    for before, after in zip(rows, rows[1:], strict=False):
+    for before, after in pairwise(rows):
         ours = (after.nav - after.external_flow) / before.nav - 1
         theirs = (after.benchmark_nav - after.external_flow) / before.benchmark_nav - 1
         active.append(float(ours - theirs))
@@ -96,7 +103,7 @@ def time_weighted_return(rows: Sequence[PerformanceRow], what: str) -> float | N
     if len(rows) < 2:
         return None
     growth = 1.0
-    for before, after in zip(rows, rows[1:], strict=False):
+    for before, after in pairwise(rows):
         growth *= float((getattr(after, what) - after.external_flow) / getattr(before, what))
     return growth - 1.0
 
@@ -123,24 +130,27 @@ class Disallowance:
     bought: date
     disallowed: Decimal
     permanent: bool
-    known_when_sent: bool  # True: the later of our two trades was sent although the other was known
+    is_conflict: bool  # ours, sent although the other trade was known and the loss was there at the plan's price
+    turned_by_fill: bool  # ours, the other trade was known, but it was a gain at the plan's price and not at the fill
 
 
 def disallowances(house: House, account: Account) -> tuple[Disallowance, ...]:
     """Every disallowed dollar of one account, with the named purchase, and whether we could have known.
 
-    The later of the two trades made the wash sale. If it was ours and the earlier one was in the journal before our
-    order left, we sent it knowingly: a conflict.
+    The later of the two trades made the wash sale. If it was ours, and the earlier one was in the journal before our
+    order left, it is a conflict - unless the sale was still a gain at the price the plan was made with.
     """
     journal = {row.transaction_id: row for row in house.store.journal.all()}
-    sent = {one.client_order_id: one.submitted_at for one in house.store.orders.list(account_id=account.account_id)}
+    sent = {one.client_order_id: one for one in house.store.orders.list(account_id=account.account_id)}
     found = []
     for row in house.ledger.realized(account.account_id):
         for match in row.matches:
             sale, purchase = journal[row.sale_id], journal[match.replacement_id]
             later, earlier = (sale, purchase) if purchase.trade_date <= sale.trade_date else (purchase, sale)
-            left = sent.get(later.client_order_id or "")
+            order = sent.get(later.client_order_id or "")
+            left = order.submitted_at if order else None
             known = left is not None and earlier.recorded_at is not None and earlier.recorded_at < left
+            was_gain = later is sale and order is not None and order.reference_price * row.quantity >= row.basis
             found.append(
                 Disallowance(
                     sale_id=row.sale_id,
@@ -151,7 +161,8 @@ def disallowances(house: House, account: Account) -> tuple[Disallowance, ...]:
                     bought=match.replacement_date,
                     disallowed=match.disallowed,
                     permanent=match.permanent,
-                    known_when_sent=known,
+                    is_conflict=known and not was_gain,
+                    turned_by_fill=known and was_gain,
                 )
             )
     return tuple(found)

@@ -63,10 +63,14 @@ def market_state(session: SessionTimes | None, clock: BrokerClock, now: datetime
     ours = session is not None and session.opens_at <= now < session.closes_at
     if ours != clock.is_open:
         return DaemonState.STALE, because(
-            ReasonCode.MARKET_CLOCKS_DISAGREE, calendar="open" if ours else "closed", broker="open" if clock.is_open else "closed"
+            ReasonCode.MARKET_CLOCKS_DISAGREE,
+            calendar="open" if ours else "closed",
+            broker="open" if clock.is_open else "closed",
         )
     if abs((clock.at - now).total_seconds()) > 5:
-        return DaemonState.STALE, because(ReasonCode.MARKET_CLOCKS_DISAGREE, ours=now.isoformat(), broker=clock.at.isoformat())
+        return DaemonState.STALE, because(
+            ReasonCode.MARKET_CLOCKS_DISAGREE, ours=now.isoformat(), broker=clock.at.isoformat()
+        )
     if not ours:
         return DaemonState.CLOSED, because(ReasonCode.MARKET_CLOSED, at=now.isoformat())
     return DaemonState.OPEN, None
@@ -97,7 +101,11 @@ def refuse(intent: Intent, quantity: Decimal, facts: GateFacts, settings: Settin
         return because(ReasonCode.SYMBOL_LOCKED, symbol=intent.symbol)
     if intent.symbol in settings.execution.restricted_symbols:
         return because(ReasonCode.LIMIT_RESTRICTED, symbol=intent.symbol)
-    return _conservation(intent, quantity, facts) or _price(intent, facts, settings) or _size(intent, quantity, facts, settings)
+    return (
+        _conservation(intent, quantity, facts)
+        or _price(intent, facts, settings)
+        or _size(intent, quantity, facts, settings)
+    )
 
 
 def _conservation(intent: Intent, quantity: Decimal, facts: GateFacts) -> Reason | None:
@@ -106,7 +114,11 @@ def _conservation(intent: Intent, quantity: Decimal, facts: GateFacts) -> Reason
     sent = sum((one.submitted_quantity for one in mine if one.client_order_id != intent.client_order_id), ZERO)
     if quantity <= 0 or quantity > intent.quantity or sent + quantity > facts.leg.quantity:
         return because(
-            ReasonCode.LIMIT_CONSERVATION, planned=facts.leg.quantity, already_sent=sent, now=quantity, slice=intent.quantity
+            ReasonCode.LIMIT_CONSERVATION,
+            planned=facts.leg.quantity,
+            already_sent=sent,
+            now=quantity,
+            slice=intent.quantity,
         )
     return None
 
@@ -121,12 +133,19 @@ def _price(intent: Intent, facts: GateFacts, settings: Settings) -> Reason | Non
         return because(ReasonCode.QUOTE_STALE, symbol=intent.symbol, age_s=int(age), most_s=limits.quote_age_max_s)
     spread_bps = (quote.ask - quote.bid) / quote.mid * 10_000
     if quote.ask < quote.bid or spread_bps > limits.spread_max_bps:
-        return because(ReasonCode.QUOTE_WIDE, symbol=intent.symbol, spread_bps=round(spread_bps, 1), most_bps=limits.spread_max_bps)
+        return because(
+            ReasonCode.QUOTE_WIDE, symbol=intent.symbol, spread_bps=round(spread_bps, 1), most_bps=limits.spread_max_bps
+        )
     if close is None or close <= 0:
         return because(ReasonCode.LIMIT_PRICE_COLLAR, symbol=intent.symbol, previous_close="unknown")
     move_pct = abs(quote.mid / close - 1) * 100
     if move_pct > limits.price_collar_pct:
-        return because(ReasonCode.LIMIT_PRICE_COLLAR, symbol=intent.symbol, move_pct=round(move_pct, 1), most_pct=limits.price_collar_pct)
+        return because(
+            ReasonCode.LIMIT_PRICE_COLLAR,
+            symbol=intent.symbol,
+            move_pct=round(move_pct, 1),
+            most_pct=limits.price_collar_pct,
+        )
     return None
 
 
@@ -137,5 +156,10 @@ def _size(intent: Intent, quantity: Decimal, facts: GateFacts, settings: Setting
         return because(ReasonCode.LIMIT_ORDER_SIZE, value_usd=round(value, 2), most_usd=limits.order_max_usd)
     today = sum((sent.submitted_quantity * sent.reference_price for sent in facts.sent_today), ZERO)
     if today + value > limits.daily_notional_max_usd:
-        return because(ReasonCode.LIMIT_DAILY_NOTIONAL, sent_usd=round(today, 2), this_usd=round(value, 2), most_usd=limits.daily_notional_max_usd)
+        return because(
+            ReasonCode.LIMIT_DAILY_NOTIONAL,
+            sent_usd=round(today, 2),
+            this_usd=round(value, 2),
+            most_usd=limits.daily_notional_max_usd,
+        )
     return None

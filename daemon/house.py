@@ -23,9 +23,21 @@ from daemon.settings import Settings
 from state.lots import Ledger, LedgerPolicy
 from state.records import Account, Plan, PlannedTrade, RealizedRow, Security, TradeReason, Transaction
 from state.store import Store
-from strategy.history import BenchmarkPath, benchmark_path, extended, history_from_bars
+from strategy.history import BenchmarkPath, benchmark_path, extended, history_from_bars, period_of, weights_today
 from strategy.risk import RiskModel, estimate_risk_model
 from strategy.types import FloatArray, HarvestPolicy, PriceHistory, TaxProfile
+
+
+def ledger_policy(settings: Settings, securities: Mapping[str, Security]) -> LedgerPolicy:
+    """The user's identity groups, and funds of one index where the policy says so."""
+    groups = [frozenset(group) for group in settings.wash_sales.groups]
+    if settings.wash_sales.identical.value == "index":
+        by_index: dict[str, set[str]] = {}
+        for security in securities.values():
+            if security.index_name:
+                by_index.setdefault(security.index_name, set()).add(security.symbol)
+        groups.extend(frozenset(symbols) for symbols in by_index.values() if len(symbols) > 1)
+    return LedgerPolicy(identical_groups=tuple(groups))
 
 
 @dataclass
@@ -45,6 +57,8 @@ class House:
     _risk: tuple[int, RiskModel] | None = None
     _securities: Mapping[str, Security] | None = None
     _homes: dict[str, str | None] = field(default_factory=dict)
+    _cash: dict[str, Decimal] = field(default_factory=dict)
+    _agreed: dict[str, object] = field(default_factory=dict)
     _closes: tuple[date | None, Mapping[str, Decimal]] | None = None
 
     # -------------------------------------------------------------- who and when
@@ -81,18 +95,7 @@ class House:
 
     def replay(self) -> Ledger:
         """A full replay of the stored journal."""
-        return Ledger.replay(self.accounts, self.store.journal.all(), self.ledger_policy())
-
-    def ledger_policy(self) -> LedgerPolicy:
-        """The user's identity groups, and funds of one index where the policy says so."""
-        groups = [frozenset(group) for group in self.settings.wash_sales.groups]
-        if self.settings.wash_sales.identical.value == "index":
-            by_index: dict[str, set[str]] = {}
-            for security in self.store.household.securities().values():
-                if security.index_name:
-                    by_index.setdefault(security.index_name, set()).add(security.symbol)
-            groups.extend(frozenset(symbols) for symbols in by_index.values() if len(symbols) > 1)
-        return LedgerPolicy(identical_groups=tuple(groups))
+        return Ledger.replay(self.accounts, self.store.journal.all(), ledger_policy(self.settings, self.securities()))
 
     def learn(self, transactions: Iterable[Transaction]) -> tuple[Transaction, ...]:
         """Add transactions to the journal and bring the derived lots up to date; returns those that were new.
@@ -106,7 +109,23 @@ class House:
                 ledger = ledger.extended(added)
                 self.store_lots(ledger, {item.symbol for item in added if item.symbol})
         self._ledger = ledger
+        for item in added:
+            if item.account_id in self._cash:
+                self._cash[item.account_id] += item.amount
         return added
+
+    def journal_cash(self, account_id: str) -> Decimal:
+        """Cash of one account as the journal has it, in USD."""
+        if account_id not in self._cash:
+            self._cash[account_id] = self.store.journal.cash(account_id)
+        return self._cash[account_id]
+
+    def agreed_before(self, account_id: str, compared: object) -> bool:
+        """True when exactly this comparison was already written; remembers it otherwise."""
+        if self._agreed.get(account_id) == compared:
+            return True
+        self._agreed[account_id] = compared
+        return False
 
     def store_lots(self, ledger: Ledger, symbols: Iterable[str]) -> None:
         """Write what the ledger derives for `symbols` and everything identical to them."""
@@ -122,6 +141,8 @@ class House:
         self._ledger = None
         self._history = None
         self._path = None
+        self._cash.clear()
+        self._agreed.clear()
 
     def securities(self) -> Mapping[str, Security]:
         """What the broker says of the benchmark's names, as stored."""
@@ -175,10 +196,13 @@ class House:
     @property
     def benchmark(self) -> BenchmarkPath:
         """Benchmark weights and level after each close of the history."""
-        if self._path is None:
-            base = np.array([float(weight) for weight in self.constituents.weights])
-            self._path = benchmark_path(self.history, base, self.settings.benchmark.rebalance.value)
+        if self._path is None or len(self._path.level) < len(self.history.sessions):
+            rebalance = self.settings.benchmark.rebalance.value
+            self._path = benchmark_path(self.history, self._base_weights(), rebalance, self._path)
         return self._path
+
+    def _base_weights(self) -> FloatArray:
+        return np.array([float(weight) for weight in self.constituents.weights])
 
     def last_closes(self) -> Mapping[str, Decimal]:
         """Unadjusted closes of the newest session in the store, USD."""
@@ -187,9 +211,15 @@ class House:
             self._closes = (newest, self.store.market.last_closes())
         return self._closes[1]
 
-    def benchmark_weights(self) -> FloatArray:
-        """Weights after the newest close, shape (n,)."""
-        return self.benchmark.weights[-1]
+    def benchmark_weights(self, today: date) -> FloatArray:
+        """Weights in `today`'s session as known before it opens, shape (n,)."""
+        rebalance = self.settings.benchmark.rebalance.value
+        return weights_today(self.benchmark, self._base_weights(), self.history.sessions[-1], today, rebalance)
+
+    def benchmark_changes(self, today: date) -> bool:
+        """True when the benchmark returned to its base weights between the newest close and `today`."""
+        rebalance = self.settings.benchmark.rebalance.value
+        return period_of(self.history.sessions[-1], rebalance) != period_of(today, rebalance)
 
     def risk(self) -> RiskModel:
         """The factor model, estimated anew every `reestimate_every_sessions` sessions of the history.
@@ -219,7 +249,6 @@ class House:
             self.store.market.add(bars)
         if self._history is not None and bars:
             self._history = extended(self._history, bars)
-            self._path = None
 
     # -------------------------------------------------------------- policies of the strategy
 

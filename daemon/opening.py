@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from brokers.errors import OrderRefused
 from brokers.protocol import Broker
@@ -15,6 +16,9 @@ from daemon.house import House
 from state.reasons import ReasonCode
 from state.records import BrokerOrder, OrderRequest
 from state.store import Store
+
+if TYPE_CHECKING:
+    from daemon.demo.world import World
 
 
 @contextmanager
@@ -39,33 +43,32 @@ def lease(database: Path) -> Iterator[None]:
 
 
 @contextmanager
-def working_house(database: Path) -> Iterator[House]:
-    """A house that may send orders. Raises LeaseHeld, ConfigurationRefused, state.store.NotADatabase."""
+def working_world(database: Path) -> Iterator[World]:
+    """A world whose house may send orders. Raises LeaseHeld, ConfigurationRefused, state.store.NotADatabase."""
     with lease(database):
         _require_simulated(database)
-        from daemon.demo.world import open_demo
+        from daemon.demo.world import open_world
 
-        house, venue = open_demo(database)
+        world = open_world(database)
         try:
-            yield house
+            yield world
         finally:
-            house.store.close()
-            venue.close()
+            world.close()
 
 
 @contextmanager
 def looking_house(database: Path) -> Iterator[House]:
     """A house on a private copy of the database, whose brokers have no way to send. Needs no lease."""
     _require_simulated(database)
-    from daemon.demo.world import open_demo
+    from daemon.demo.world import open_world
 
-    house, venue = open_demo(database, private=True)
+    world = open_world(database, private=True)
+    house = world.house
     house.brokers = {name: ReadOnlyBroker(broker) for name, broker in house.brokers.items()}
     try:
         yield house
     finally:
-        house.store.close()
-        venue.close()
+        world.close()
 
 
 def _require_simulated(database: Path) -> None:

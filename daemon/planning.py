@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -16,6 +17,7 @@ from state.reasons import Reason, ReasonCode, because
 from state.records import (
     ZERO,
     Account,
+    Intent,
     IntentState,
     Lot,
     Plan,
@@ -37,6 +39,13 @@ from strategy.scan import scan as scan_losses
 from strategy.types import BlockedLoss, Opportunity, WashMasks
 
 MOST_RETRIES = 6
+PLANNED = "planned-"  # ids of transactions that have not happened
+REBALANCE = "rebalance considered"  # an agenda row: the last session in which one was looked into
+RECONSIDER_AFTER_SESSIONS = 10
+# Between the decision and the fill a price may fall. A sale inside a wash-sale window must stay a gain after a fall
+# of so many daily standard deviations, and of at least this fraction.
+ADVERSE_DEVIATIONS = Decimal(4)
+ADVERSE_LEAST = Decimal("0.05")
 
 
 # ------------------------------------------------------------------ what the strategy is told
@@ -47,7 +56,7 @@ def today_of(house: House, snapshot: Snapshot) -> date:
     return house.calendar.upcoming(snapshot.now).session
 
 
-def queues_of(house: House, snapshot: Snapshot) -> dict[str, tuple[Lot, ...]]:
+def queues_of(snapshot: Snapshot) -> dict[str, tuple[Lot, ...]]:
     """Open lots of the account by name, in the order the broker would dispose of them."""
     account_id = snapshot.account.account_id
     held = snapshot.ledger.positions(account_id)
@@ -75,7 +84,9 @@ def pending(house: House, ledger: Ledger, on: date, *, without: str | None = Non
         if plan.plan_id == without:
             continue
         if plan.state is PlanState.APPROVED:
-            rows.extend(trade_transaction(plan.account_id, trade, on, f"{plan.plan_id}-{trade.leg}") for trade in plan.trades)
+            rows.extend(
+                trade_transaction(plan.account_id, trade, on, f"{plan.plan_id}-{trade.leg}") for trade in plan.trades
+            )
         elif plan.state is PlanState.EXECUTING:
             for intent in house.store.orders.list(plan_id=plan.plan_id, only_open=True):
                 left = (intent.submitted_quantity or intent.quantity) - intent.filled_quantity
@@ -117,7 +128,7 @@ def _kind(side: Side) -> TransactionKind:
 def trade_transaction(account_id: str, trade: PlannedTrade, on: date, reference: str) -> Transaction:
     """A planned trade as the transaction it would become."""
     return Transaction(
-        transaction_id=f"planned-{reference}",
+        transaction_id=f"{PLANNED}{reference}",
         account_id=account_id,
         kind=_kind(trade.side),
         trade_date=on,
@@ -125,7 +136,7 @@ def trade_transaction(account_id: str, trade: PlannedTrade, on: date, reference:
         symbol=trade.symbol,
         quantity=trade.quantity,
         price=trade.price,
-        order_id=f"planned-{reference}",
+        order_id=f"{PLANNED}{reference}",
     )
 
 
@@ -143,27 +154,52 @@ def find_triggers(house: House, snapshot: Snapshot) -> tuple[Reason, ...]:
         reasons.append(because(ReasonCode.TRIGGER_CASH, cash_pct=round(cash_pct, 2), most_pct=optimizer.cash_max_pct))
     active = active_weights(house, snapshot)
     largest = int(np.argmax(np.abs(active)))
-    if abs(active[largest]) * 100 > optimizer.drift_max_pct:
-        details = {"symbol": house.names[largest], "active_pct": round(float(active[largest]) * 100, 2), "most_pct": optimizer.drift_max_pct}
+    if abs(active[largest]) * 100 > optimizer.drift_max_pct and not _considered_lately(house, snapshot):
+        details = {
+            "symbol": house.names[largest],
+            "active_pct": round(float(active[largest]) * 100, 2),
+            "most_pct": optimizer.drift_max_pct,
+        }
         reasons.append(because(ReasonCode.TRIGGER_DRIFT, **details))
     error_bps = house.risk().tracking_error(active) * 1e4
     if error_bps > optimizer.tracking_error_max_bps:
-        reasons.append(because(ReasonCode.TRIGGER_TRACKING_ERROR, bps=round(error_bps, 1), most_bps=optimizer.tracking_error_max_bps))
+        reasons.append(
+            because(
+                ReasonCode.TRIGGER_TRACKING_ERROR, bps=round(error_bps, 1), most_bps=optimizer.tracking_error_max_bps
+            )
+        )
     if _rebalance_due(house, snapshot):
         reasons.append(because(ReasonCode.TRIGGER_SCHEDULE, every=optimizer.rebalance_at.value))
     return tuple(reasons)
 
 
+def _considered_lately(house: House, snapshot: Snapshot) -> bool:
+    """True for some sessions after a rebalance was last looked into: drift that was not worth mending, or that a
+    person would not have mended, is not asked about again every day."""
+    last = house.store.agenda.last_session(REBALANCE, snapshot.account.account_id)
+    return last is not None and last in house.history.sessions[-RECONSIDER_AFTER_SESSIONS:]
+
+
+def _rejected_lately(house: House, snapshot: Snapshot) -> bool:
+    """True for some sessions after a person rejected a plan: the same gains are not asked for again every day."""
+    last = house.store.plans.last_session(snapshot.account.account_id, PlanState.REJECTED)
+    return last is not None and last in house.history.sessions[-RECONSIDER_AFTER_SESSIONS:]
+
+
 def _ready(house: House, snapshot: Snapshot) -> bool:
     prices = snapshot.prices
-    return bool(house.history.sessions) and all(name in prices for name in (*house.names, *snapshot.positions)) and snapshot.nav > 0
+    return (
+        bool(house.history.sessions)
+        and all(name in prices for name in (*house.names, *snapshot.positions))
+        and snapshot.nav > 0
+    )
 
 
 def active_weights(house: House, snapshot: Snapshot) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Held less benchmark weights, shape (n,), at the snapshot's quotes."""
     weights = snapshot.weights
     held = np.array([float(weights.get(name, ZERO)) for name in house.names])
-    return held - house.benchmark_weights()
+    return held - house.benchmark_weights(today_of(house, snapshot))
 
 
 def _rebalance_due(house: House, snapshot: Snapshot) -> bool:
@@ -198,7 +234,7 @@ def scan(house: House, snapshot: Snapshot, masks: WashMasks | None = None) -> tu
     )
     return scan_losses(
         today=today,
-        queues=queues_of(house, snapshot),
+        queues=queues_of(snapshot),
         prices=snapshot.prices,
         volatility=volatility_of(house),
         masks=masks,
@@ -217,8 +253,10 @@ def masks_for(house: House, snapshot: Snapshot, today: date, *, without: str | N
     waiting = pending(house, ledger, today, without=without)
     if waiting:
         ledger = what_if(ledger, waiting).ledger
-    block = house.settings.wash_sales.block_rebuy_after.value
-    return wash_masks(wash_calendar(ledger, today, block_rebuy_after=block))
+    after = house.settings.wash_sales.block_rebuy_after.value
+    return wash_masks(
+        wash_calendar(ledger, today, block_rebuy_after="any_sale" if after == "any_sale" else "loss_sale")
+    )
 
 
 def sectors_of(house: House) -> dict[str, str]:
@@ -249,9 +287,9 @@ def _locked(house: House, snapshot: Snapshot) -> frozenset[str]:
     return frozenset({*snapshot.locks, *unknown, *restricted, *untradable})
 
 
-def fifo_blocked(house: House, snapshot: Snapshot) -> tuple[BlockedLoss, ...]:
+def fifo_blocked(snapshot: Snapshot) -> tuple[BlockedLoss, ...]:
     """Losses that the account's relief method keeps behind gains."""
-    return blocked_losses(queues_of(house, snapshot), snapshot.prices)
+    return blocked_losses(queues_of(snapshot), snapshot.prices)
 
 
 # ------------------------------------------------------------------ the plan
@@ -265,6 +303,11 @@ class Proposed:
     proposal: Proposal
     triggers: tuple[Reason, ...]
 
+    @property
+    def is_rebalance(self) -> bool:
+        """True when something other than a loss or new cash asked for it."""
+        return any(reason.code not in (ReasonCode.TRIGGER_HARVEST, ReasonCode.TRIGGER_CASH) for reason in self.triggers)
+
 
 def propose(
     house: House, snapshot: Snapshot, triggers: tuple[Reason, ...], opportunities: tuple[Opportunity, ...]
@@ -277,6 +320,8 @@ def propose(
     taken = tuple(item for item in opportunities if item.taken)
     if not _ready(house, snapshot) or not (triggers or taken):
         return None
+    if house.store.plans.list(account_id=snapshot.account.account_id, only_open=True):
+        return None  # one plan at a time: the open one must end first
     reasons = [*triggers]
     for item in taken:
         reasons.append(because(ReasonCode.TRIGGER_HARVEST, symbol=item.symbol, loss_usd=round(item.loss_usd, 2)))
@@ -306,13 +351,49 @@ def _closed(
     return WashMasks({**masks.no_buy, **closed}, {**masks.no_loss_sale, **closed}), kept
 
 
+def conflicts_in_flight(house: House, snapshot: Snapshot, plan: Plan, intents: Sequence[Intent]) -> dict[str, Reason]:
+    """Conflicts of what has not been sent yet with trades of the household learned after the plan was made (F33)."""
+    if not house.store.journal.learned_since(plan.created_at, plan.account_id):
+        return {}
+    waiting = [one for one in intents if one.state is IntentState.RECORDED]
+    legs = {trade.leg: trade for trade in plan.trades}
+    trades = [replace(legs[one.leg], quantity=one.quantity, leg=place) for place, one in enumerate(waiting)]
+    rehearsal = rehearse(house, snapshot, trades, today_of(house, snapshot), without=plan.plan_id)
+    found = wash_conflicts(snapshot.ledger, trades, rehearsal)
+    return {symbol: because(ReasonCode.WASH_IN_FLIGHT, **dict(reason.details)) for symbol, reason in found.items()}
+
+
 def rehearse(
     house: House, snapshot: Snapshot, trades: Sequence[PlannedTrade], today: date, *, without: str | None = None
 ) -> WhatIf:
-    """The trades replayed on the household's ledger, with all that is pending (but plan `without`) counted in."""
+    """The trades replayed on the household's ledger, with all that is pending (but plan `without`) counted in.
+
+    Sales are replayed at an adverse price, so that a lot near its basis cannot turn into a washed loss on the way.
+    """
     waiting = pending(house, snapshot.ledger, today, without=without)
-    rows = [trade_transaction(snapshot.account.account_id, trade, today, str(trade.leg)) for trade in trades]
+    falls = adverse_moves(house)
+    rows = [
+        trade_transaction(snapshot.account.account_id, _at_adverse_price(trade, falls), today, str(trade.leg))
+        for trade in trades
+    ]
     return what_if(snapshot.ledger, [*waiting, *rows])
+
+
+def _at_adverse_price(trade: PlannedTrade, falls: Mapping[str, Decimal]) -> PlannedTrade:
+    if trade.side is Side.BUY:
+        return trade
+    return replace(
+        trade, price=(trade.price * (1 - falls.get(trade.symbol, ADVERSE_LEAST))).quantize(Decimal("0.0001"))
+    )
+
+
+def adverse_moves(house: House) -> dict[str, Decimal]:
+    """How far each price may fall before its order fills, as a fraction: a bound for checks, not a forecast."""
+    moves = {}
+    for name, sigma in volatility_of(house).items():
+        known = Decimal(repr(round(sigma, 6))) if math.isfinite(sigma) else Decimal("0.1")
+        moves[name] = min(max(ADVERSE_DEVIATIONS * known, ADVERSE_LEAST), Decimal("0.9"))
+    return moves
 
 
 def wash_conflicts(ledger: Ledger, trades: Sequence[PlannedTrade], rehearsal: WhatIf) -> dict[str, Reason]:
@@ -350,15 +431,19 @@ def situation_of(
     """What the optimizer is told."""
     settings = house.settings.optimizer
     # A position outside the benchmark is known, watched and reported, but not in the program.
-    queues = {symbol: queue for symbol, queue in queues_of(house, snapshot).items() if symbol in house.names}
+    queues = {symbol: queue for symbol, queue in queues_of(snapshot).items() if symbol in house.names}
     rebalance = any(reason.code is not ReasonCode.TRIGGER_CASH for reason in triggers) or not queues
+    breach = any(reason.code is ReasonCode.TRIGGER_TRACKING_ERROR for reason in triggers)
+    breach = breach and not _rejected_lately(house, snapshot)
     locked = _locked(house, snapshot)
     active = active_weights(house, snapshot)
     today = today_of(house, snapshot)
     underweight = {
         name: -float(weight)
         for name, weight in zip(house.names, active, strict=True)
-        if name not in masks.no_buy and name not in locked and not any(item.taken and item.symbol == name for item in opportunities)
+        if name not in masks.no_buy
+        and name not in locked
+        and not any(item.taken and item.symbol == name for item in opportunities)
     }
     quotes = snapshot.quotes
     return Situation(
@@ -367,14 +452,20 @@ def situation_of(
         nav=snapshot.nav,
         cash=snapshot.cash,
         prices=snapshot.prices,
-        half_spreads={name: float((quotes[name].ask - quotes[name].bid) / 2 / quotes[name].mid) for name in house.names},
+        half_spreads={
+            name: float((quotes[name].ask - quotes[name].bid) / 2 / quotes[name].mid) for name in house.names
+        },
         queues=queues,
-        benchmark_weights=house.benchmark_weights(),
+        benchmark_weights=house.benchmark_weights(today),
         risk=house.risk(),
         sectors=sectors_of(house),
         masks=masks,
         locked=locked,
         opportunities=opportunities,
+        outside_weight=float(
+            sum((snapshot.weights[name] for name in snapshot.positions if name not in house.names), ZERO)
+        ),
+        adverse_moves={name: float(fall) for name, fall in adverse_moves(house).items()},
         deposit_names=deposit_names(
             today=today,
             names=house.names,
@@ -386,14 +477,21 @@ def situation_of(
             policy=house.harvest_policy,
             underweight=underweight,
             most=settings.deposit_names_max,
+            homes=homes_of(house, snapshot.account),
+            ordered=snapshot.account.relief_method.value != "specific",
         ),
         rebalance=rebalance,
+        breach=breach,
+        gain_max=math.inf if breach else settings.rebalance_gain_max_pct / 100,
         profile=house.tax_profile,
         policy=PlanPolicy(
             tracking_error_max=settings.tracking_error_max_bps / 1e4,
+            tracking_error_room=settings.tracking_error_room_pct / 100,
             risk_aversion=settings.risk_aversion,
             name_weight_max=settings.name_weight_max_pct / 100,
-            sector_deviation_max=settings.sector_deviation_max_pct / 100 if settings.sector_deviation_max_pct < 100 else float("inf"),
+            sector_deviation_max=settings.sector_deviation_max_pct / 100
+            if settings.sector_deviation_max_pct < 100
+            else float("inf"),
             turnover_max=settings.turnover_max_pct / 100,
             cash_min=settings.cash_min_pct / 100,
             cash_max=settings.cash_max_pct / 100,
@@ -456,10 +554,10 @@ def compliance_facts(house: House, snapshot: Snapshot, plan: Plan, rehearsal: Wh
     return ComplianceFacts(
         relief_method=snapshot.account.relief_method,
         positions=snapshot.positions,
-        queues=queues_of(house, snapshot),
+        queues=queues_of(snapshot),
         previous_closes=house.last_closes(),
         masks=masks_for(house, snapshot, today, without=plan.plan_id),
-        disallowed_by_leg={trade.leg: _disallowed(rehearsal, trade.leg) for trade in plan.trades},
+        disallowed_by_leg=_disallowed_by_leg(rehearsal),
         newly_disallowed={
             change.after.sale_id: change.after.disallowed - change.before.disallowed
             for change in rehearsal.changed
@@ -473,10 +571,18 @@ def compliance_facts(house: House, snapshot: Snapshot, plan: Plan, rehearsal: Wh
         submitted_today_usd=sum((one.submitted_quantity * one.reference_price for one in sent), ZERO),
         restricted=frozenset(execution.restricted_symbols),
         locked=_locked(house, snapshot),
+        untradable=frozenset(symbol for symbol, item in house.securities().items() if not item.tradable),
+        minimum_buy_usd=Decimal(1),
         fractionable=frozenset(symbol for symbol, item in house.securities().items() if item.fractionable),
         identical_group={name: min(ledger.group_of(name)) for name in (*house.names, *snapshot.positions)},
     )
 
 
-def _disallowed(rehearsal: WhatIf, leg: int) -> Decimal:
-    return sum((row.disallowed for row in rehearsal.realized if row.sale_id == f"planned-{leg}"), ZERO)
+def _disallowed_by_leg(rehearsal: WhatIf) -> dict[int, Decimal]:
+    """Disallowed loss of each sell leg the rehearsal answers for; a leg that is absent is unknown."""
+    found: dict[int, Decimal] = {}
+    for row in rehearsal.realized:
+        if row.sale_id.startswith(PLANNED):
+            leg = int(row.sale_id.removeprefix(PLANNED))
+            found[leg] = found.get(leg, ZERO) + row.disallowed
+    return found

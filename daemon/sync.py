@@ -185,14 +185,19 @@ def _reconcile(
         mine, seen = ours.get(symbol, ZERO), theirs.get(symbol, ZERO)
         if mine != seen:
             locks[symbol] = str(because(ReasonCode.SYMBOL_LOCKED, symbol=symbol, lots=mine, broker=seen))
+    cash = house.journal_cash(account.account_id)
+    if house.agreed_before(account.account_id, (theirs, ours, figures.cash, cash)):
+        return locks  # reconciling twice changes nothing
     for symbol, reason in locks.items():
         raise_alert(house.store, _break_key(account, symbol), AlertLevel.ERROR, reason, now)
     for key in house.store.alerts.open_keys(_break_key(account, "")):
         if key.rsplit(":", 1)[-1] not in locks and not key.endswith(":cash"):
             recover(house.store, key, f"{key.rsplit(':', 1)[-1]}: lots and the broker's position agree again", now)
-    _compare_cash(house, account, figures, now)
+    _compare_cash(house, account, cash, figures, now)
     rows = [PositionRow(account.account_id, symbol, theirs[symbol], now, locks.get(symbol)) for symbol in theirs]
-    rows += [PositionRow(account.account_id, symbol, ZERO, now, locks[symbol]) for symbol in locks if symbol not in theirs]
+    rows += [
+        PositionRow(account.account_id, symbol, ZERO, now, locks[symbol]) for symbol in locks if symbol not in theirs
+    ]
     known = {row.symbol: (row.quantity, row.lock_reason) for row in house.store.positions.list(account.account_id)}
     if known != {row.symbol: (row.quantity, row.lock_reason) for row in rows}:
         house.store.positions.replace(account.account_id, rows)
@@ -203,8 +208,7 @@ def _break_key(account: Account, what: str) -> str:
     return f"reconcile:{account.account_id}:{what}"
 
 
-def _compare_cash(house: House, account: Account, figures: BrokerAccount, now: datetime) -> None:
-    ours = house.store.journal.cash(account.account_id)
+def _compare_cash(house: House, account: Account, ours: Decimal, figures: BrokerAccount, now: datetime) -> None:
     key = _break_key(account, "cash")
     if abs(ours - figures.cash) >= CENT:
         message = f"Cash differs: expected {ours} USD from the journal, the broker says {figures.cash} USD"

@@ -91,6 +91,9 @@ class TransactionKind(StrEnum):
     INHERIT = "inherit"  # received by inheritance: not a purchase, always long-term
     GIFT_OUT = "gift_out"  # given away: no gain or loss
     TRANSFER = "transfer"  # between accounts of the household: not a purchase
+    SELL_SHORT = "sell_short"  # opens a short position; only ever imported
+    BUY_TO_COVER = "buy_to_cover"  # closes a short position by purchase; `lots` may name the short sale
+    DELIVER_TO_COVER = "deliver_to_cover"  # closes a short position with shares held; `lots` may name them
     OPENING_LOT = "opening_lot"  # a lot that existed before the journal began, with its own acquisition date
     SPLIT = "split"  # ratio new:old on all lots of the symbol
     CASH_DIVIDEND = "cash_dividend"  # cash only

@@ -43,29 +43,43 @@ class BenchmarkPath:
     level: FloatArray
 
 
-def benchmark_path(history: PriceHistory, base_weights: FloatArray, rebalance: str) -> BenchmarkPath:
+def benchmark_path(
+    history: PriceHistory, base_weights: FloatArray, rebalance: str, known: BenchmarkPath | None = None
+) -> BenchmarkPath:
     """Weights drift with prices and return to `base_weights` (n,) at the last close of each period.
 
-    `rebalance` is "quarterly", "monthly" or "none". Names without a price keep their value.
+    `rebalance` is "quarterly", "monthly" or "none". Names without a price keep their value. `known` is the path of an
+    earlier part of the same history; only what comes after is computed. A period's end is known from the first
+    session of the next one, so the last close of a history has drifted weights until then.
     """
-    sessions = history.sessions
+    sessions, base = history.sessions, base_weights / base_weights.sum()
+    start = len(known.level) if known is not None else 0
     weights = np.empty_like(history.closes)
     level = np.empty(len(sessions))
-    held, value = base_weights / base_weights.sum(), 1.0
-    for place, session in enumerate(sessions):
-        if place:
-            growth = history.closes[place] / history.closes[place - 1]
-            grown = held * np.where(np.isfinite(growth), growth, 1.0)
-            value *= float(grown.sum())
-            held = grown / grown.sum()
-        ends = place + 1 < len(sessions) and _period(sessions[place + 1], rebalance) != _period(session, rebalance)
-        if ends:
-            held = base_weights / base_weights.sum()
-        weights[place], level[place] = held, value
+    if known is not None:
+        weights[:start], level[:start] = known.weights, known.level
+    for place in range(start, len(sessions)):
+        if place == 0:
+            weights[0], level[0] = base, 1.0
+            continue
+        if period_of(sessions[place], rebalance) != period_of(sessions[place - 1], rebalance):
+            weights[place - 1] = base
+        growth = history.closes[place] / history.closes[place - 1]
+        grown = weights[place - 1] * np.where(np.isfinite(growth), growth, 1.0)
+        level[place] = level[place - 1] * float(grown.sum())
+        weights[place] = grown / grown.sum()
     return BenchmarkPath(weights, level)
 
 
-def _period(day: date, rebalance: str) -> tuple[int, int]:
+def weights_today(path: BenchmarkPath, base_weights: FloatArray, last: date, today: date, rebalance: str) -> FloatArray:
+    """Benchmark weights (n,) that hold in `today`'s session: the base again when it opens a new period."""
+    if period_of(today, rebalance) != period_of(last, rebalance):
+        return np.asarray(base_weights / base_weights.sum())
+    return np.asarray(path.weights[-1])
+
+
+def period_of(day: date, rebalance: str) -> tuple[int, int]:
+    """The benchmark's period that a day belongs to."""
     if rebalance == "quarterly":
         return day.year, (day.month - 1) // 3
     if rebalance == "monthly":

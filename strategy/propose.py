@@ -5,7 +5,8 @@ What may be traded depends on why we trade:
     harvest      sells: the prefixes that the scan took           buys: their replacements, and the deposit names
     cash         sells: none                                      buys: the deposit names
     rebalance    sells: those prefixes, and the other names' queues up to the first loss lot that a wash-sale
-                 window blocks                                    buys: every name outside every window
+                 window blocks, or the first lot with more gain than a rebalance may realize (any, when it
+                 mends a breach of the tracking-error limit)      buys: every name outside every window
 
 A name whose harvest was taken is never bought in the same plan. Losses below their trigger are sold only by a
 rebalance that needs the name smaller anyway. When the tracking-error limit cannot be met the program is solved
@@ -36,6 +37,7 @@ class PlanPolicy:
     """Limits of a plan. Fractions of net asset value unless the name says otherwise."""
 
     tracking_error_max: float
+    tracking_error_room: float  # fraction of the limit that a plan leaves unused, for what prices do afterwards
     risk_aversion: float
     name_weight_max: float
     sector_deviation_max: float
@@ -66,9 +68,12 @@ class Situation:
     opportunities: tuple[Opportunity, ...]
     deposit_names: tuple[str, ...]
     rebalance: bool
+    breach: bool  # tracking error is above its limit before the plan
+    gain_max: float  # a rebalance sells no lot with a larger gain, as a fraction of its value
     profile: TaxProfile
     policy: PlanPolicy
-    whole_only: frozenset[str] = frozenset()  # names of which the broker takes no fractions
+    adverse_moves: Mapping[str, float] = field(default_factory=dict)  # fall to allow for before a sale fills
+    outside_weight: float = 0.0  # of positions that are not in `names`
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,7 @@ def build_program(situation: Situation, taken: Mapping[str, Opportunity]) -> Lot
     for place, lot in lots:
         held[place] += float(lot.quantity) * price[place] / nav
     profile, infinity = situation.profile, math.inf
+    cash, may_buy = float(situation.cash) / nav, _may_buy(situation, taken)
     k = situation.risk.loadings.shape[1]
     sectors = sorted({situation.sectors.get(name, "") for name in names})
     return LotProgram(
@@ -135,7 +141,9 @@ def build_program(situation: Situation, taken: Mapping[str, Opportunity]) -> Lot
         lot_name=np.array([place for place, _ in lots], dtype=np.int64),
         lot_weight=np.array([float(lot.quantity) * price[place] / nav for place, lot in lots]),
         lot_gain=np.array([1.0 - float(lot.basis_per_share) / price[place] for place, lot in lots]),
-        lot_long_term=np.array([term(lot.adjusted_acquired, situation.today) is Term.LONG for _, lot in lots], dtype=bool),
+        lot_long_term=np.array(
+            [term(lot.adjusted_acquired, situation.today) is Term.LONG for _, lot in lots], dtype=bool
+        ),
         lot_order=_orders(lots),
         relief="ordered" if policy.ordered_relief else "free",
         tax_pieces=np.array([[profile.short_term_rate, profile.long_term_rate, 0.0]]),
@@ -144,7 +152,7 @@ def build_program(situation: Situation, taken: Mapping[str, Opportunity]) -> Lot
         factor_covariance=situation.risk.factor_covariance,
         specific_variance=situation.risk.specific_variance,
         sector=np.array([sectors.index(situation.sectors.get(name, "")) for name in names], dtype=np.int64),
-        may_buy=_may_buy(situation, taken),
+        may_buy=may_buy,
         may_sell=_may_sell(situation, taken, lots),
         limits=Limits(
             risk_aversion=policy.risk_aversion,
@@ -156,8 +164,8 @@ def build_program(situation: Situation, taken: Mapping[str, Opportunity]) -> Lot
             factor_exposure_max=np.full(k, infinity),
             turnover_max=policy.turnover_max,
             net_gain_max=infinity,
-            cash_min=policy.cash_min,
-            cash_max=policy.cash_max,
+            cash_min=min(policy.cash_min, max(cash, 0.0)) + situation.outside_weight,
+            cash_max=max(policy.cash_max, 0.0 if may_buy.any() else cash + 1e-6) + situation.outside_weight,
             lot_age_hygiene=0.0,
         ),
     )
@@ -193,45 +201,52 @@ def _may_sell(situation: Situation, taken: Mapping[str, Opportunity], lots: Sequ
         if name in prefix:
             allowed.append(lot.lot_id + str(lot.adjusted_acquired) in prefix[name] and name not in situation.locked)
             continue
-        is_loss = not lot.basis_known or lot.basis > lot.quantity * situation.prices[name]
-        if not situation.rebalance or name in situation.locked or (is_loss and name in situation.masks.no_loss_sale):
+        worst = situation.prices[name] * (1 - Decimal(repr(situation.adverse_moves.get(name, 0.0))))
+        is_loss = not lot.basis_known or lot.basis > lot.quantity * worst
+        washed = is_loss and name in situation.masks.no_loss_sale
+        gain = 1 - float(lot.basis_per_share / situation.prices[name])
+        if not situation.rebalance or name in situation.locked or washed or gain > situation.gain_max:
             blocked.add(name)
         allowed.append(name not in blocked)
     return np.array(allowed, dtype=bool)
 
 
 def _solve(situation: Situation, program: LotProgram) -> tuple[Solution, RoundedTrades | None, tuple[str, ...]]:
-    """Solve within the tracking-error limit, or as near to it as can be reached; then whole shares."""
-    nav = float(situation.nav)
-    price_weight = np.array([float(situation.prices[name]) / nav for name in situation.names])
-    minimum = float(situation.policy.minimum_trade_usd) / nav
-    limits, notes = program.limits, []
-    solution, rounded = _attempt(situation, program, price_weight, minimum)
-    for factor in (1.05, 1.15, 1.3, 1.6, 2.0, 3.0):
+    """Solve within the tracking-error limit, or without adding to what is already above it; then whole shares.
+
+    Below the limit a plan leaves room for what prices do afterwards, but never has to trade to make that room.
+    """
+    limit = situation.policy.tracking_error_max
+    before = situation.risk.tracking_error(program.weights_held - program.benchmark_weights)
+    no_worse = before * (1 + 1e-6) + 1e-9
+    roomy = limit * (1 - situation.policy.tracking_error_room)
+    caps = [max(roomy, min(no_worse, limit)), limit]
+    if before > limit:
+        caps = [limit, no_worse] if situation.breach else [no_worse]
+    solution, rounded = _attempt(situation, program, caps[0])
+    why = solution.reasons
+    for cap in caps[1:]:
         if solution.status != "infeasible":
             break
-        relaxed = replace(limits, tracking_error_max=limits.tracking_error_max * factor)
-        retry, retry_rounded = _attempt(situation, replace(program, limits=relaxed), price_weight, minimum)
-        if retry.status in ("optimal", "near_optimal"):
-            notes.append(
-                f"The {limits.tracking_error_max * 1e4:.0f} bp tracking-error limit cannot be met "
-                f"({'; '.join(solution.reasons)}); {retry.tracking_error * 1e4:.0f} bp is reached instead."
-            )
-            solution, rounded = retry, retry_rounded
-    return solution, rounded, tuple(notes)
+        solution, rounded = _attempt(situation, program, cap)
+    if before <= limit or solution.tracking_error <= limit or not solution.has_plan:
+        return solution, rounded, ()
+    least = f" ({'; '.join(why)})" if situation.breach and why else " without realizing gains that were not asked for"
+    left = f"the plan leaves {solution.tracking_error * 1e4:.0f} bp"
+    return solution, rounded, (f"The {limit * 1e4:.0f} bp tracking-error limit cannot be met{least}; {left}.",)
 
 
-def _attempt(
-    situation: Situation, program: LotProgram, price_weight: FloatArray, minimum: float
-) -> tuple[Solution, RoundedTrades | None]:
+def _attempt(situation: Situation, program: LotProgram, cap: float) -> tuple[Solution, RoundedTrades | None]:
+    nav = float(situation.nav)
     return optimize_rounded(
-        program, price_weight=price_weight, whole_shares=situation.policy.whole_shares, minimum_trade=minimum
+        replace(program, limits=replace(program.limits, tracking_error_max=cap)),
+        price_weight=np.array([float(situation.prices[name]) / nav for name in situation.names]),
+        whole_shares=situation.policy.whole_shares,
+        minimum_trade=float(situation.policy.minimum_trade_usd) / nav,
     )
 
 
-def _trades(
-    situation: Situation, taken: Mapping[str, Opportunity], rounded: RoundedTrades
-) -> tuple[PlannedTrade, ...]:
+def _trades(situation: Situation, taken: Mapping[str, Opportunity], rounded: RoundedTrades) -> tuple[PlannedTrade, ...]:
     """Legs: sells before buys, each in the order of names; buys follow the harvests they replace."""
     sells, buys = [], []
     for place, name in enumerate(situation.names):
@@ -305,8 +320,10 @@ def _buy(situation: Situation, name: str, quantity: Decimal) -> PlannedTrade:
     price = situation.prices[name]
     cost = (quantity * price * Decimal(repr(situation.half_spreads.get(name, 0.0)))).quantize(Decimal("0.01"))
     reason = TradeReason.DEPOSIT if not situation.rebalance else TradeReason.REBALANCE
-    why = "invests new cash in a name unlikely to be harvested soon" if not situation.rebalance else (
-        "brings the weight back towards the benchmark"
+    why = (
+        "invests new cash in a name unlikely to be harvested soon"
+        if not situation.rebalance
+        else ("brings the weight back towards the benchmark")
     )
     return PlannedTrade(0, name, Side.BUY, quantity, price, reason, why, cost=cost)
 
@@ -363,9 +380,7 @@ def _floats(values: Mapping[str, Decimal], names: Sequence[str]) -> FloatArray:
     return np.array([float(values[name]) for name in names])
 
 
-def _with_effects(
-    situation: Situation, trades: tuple[PlannedTrade, ...], after: float
-) -> tuple[PlannedTrade, ...]:
+def _with_effects(situation: Situation, trades: tuple[PlannedTrade, ...], after: float) -> tuple[PlannedTrade, ...]:
     """Each leg's effect on tracking error: the plan's, less the plan's without that leg, in bp."""
     shares = planned_shares(situation, trades)
     nav = float(situation.nav)
@@ -379,9 +394,7 @@ def _with_effects(
     return tuple(effects)
 
 
-def _not_selected(
-    opportunities: tuple[Opportunity, ...], trades: Sequence[PlannedTrade]
-) -> tuple[Opportunity, ...]:
+def _not_selected(opportunities: tuple[Opportunity, ...], trades: Sequence[PlannedTrade]) -> tuple[Opportunity, ...]:
     sold = {trade.symbol for trade in trades if trade.side is Side.SELL}
     return tuple(
         replace(item, taken=False, verdict=because(ReasonCode.HARVEST_NOT_SELECTED, symbol=item.symbol))

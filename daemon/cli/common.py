@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 DEMO_DATABASE = Path("harvestd-demo.db")
 
-DbOption = Annotated[Path | None, typer.Option("--db", help="The database. Default: the one in config.yaml, else the demo's.")]
+DbOption = Annotated[
+    Path | None, typer.Option("--db", help="The database. Default: the one in config.yaml, else the demo's.")
+]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="The configuration. Default: ./config.yaml")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON for programs instead of tables for people.")]
 

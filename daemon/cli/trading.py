@@ -73,7 +73,9 @@ def _proposed(house: House) -> Found:
     return proposed, proposed.proposal.opportunities if proposed else seen, verdict
 
 
-def _plan_json(house: House, proposed: Proposed | None, found: tuple[Opportunity, ...], verdict: tuple[str, ...]) -> Any:
+def _plan_json(
+    house: House, proposed: Proposed | None, found: tuple[Opportunity, ...], verdict: tuple[str, ...]
+) -> Any:
     from daemon.approvals import needs_approval
 
     return {
@@ -86,7 +88,9 @@ def _plan_json(house: House, proposed: Proposed | None, found: tuple[Opportunity
     }
 
 
-def _print_plan(house: House, proposed: Proposed | None, found: tuple[Opportunity, ...], verdict: tuple[str, ...]) -> None:
+def _print_plan(
+    house: House, proposed: Proposed | None, found: tuple[Opportunity, ...], verdict: tuple[str, ...]
+) -> None:
     from daemon.approvals import needs_approval
 
     out = console()
@@ -96,7 +100,8 @@ def _print_plan(house: House, proposed: Proposed | None, found: tuple[Opportunit
         f"[bold]Plan for {account.account_id}[/bold] as of {house.clock.now():%Y-%m-%d %H:%M} UTC. Nothing is placed.\n"
         f"Gains and losses are estimates at the last prices; disallowed is what wash sales would take, over accounts "
         f"{', '.join(one.account_id for one in house.accounts)}. Rates: {profile.short_term_rate_pct:g} % short-term, "
-        f"{profile.long_term_rate_pct:g} % long-term. Lots in the order the broker sells them ({account.relief_method.value})."
+        f"{profile.long_term_rate_pct:g} % long-term. Lots in the order the broker sells them "
+        f"({account.relief_method.value})."
     )
     if proposed is None:
         out.print("No reason to trade: no loss past its trigger, cash and weights within their limits.")
@@ -119,7 +124,9 @@ def _print_trades(house: House, proposed: Proposed) -> None:
     )
     for line in made.reasons:
         out.print(line)
-    rows = table("Trades", "", "symbol", ">shares", ">price", ">value USD", ">gain/loss", ">disallowed", ">TE bp", ">cost", "why")
+    rows = table(
+        "Trades", "", "symbol", ">shares", ">price", ">value USD", ">gain/loss", ">disallowed", ">TE bp", ">cost", "why"
+    )
     for trade in made.trades:
         gain = usd(trade.gain_loss) if trade.lots else ""
         instead = f" -> {', '.join(trade.replacement)}" if trade.lots and trade.replacement else ""
@@ -136,7 +143,16 @@ def _print_trades(house: House, proposed: Proposed) -> None:
             f"{trade.reason.value}{instead}: {trade.explanation}",
         )
         for lot in trade.lots:
-            rows.add_row("", f"  {lot.acquired}", shares(lot.quantity), "", "", usd(lot.gain_loss), usd(lot.disallowed), lot.term.value)
+            rows.add_row(
+                "",
+                f"  {lot.acquired}",
+                shares(lot.quantity),
+                "",
+                "",
+                usd(lot.gain_loss),
+                usd(lot.disallowed),
+                lot.term.value,
+            )
     out.print(rows)
 
 
@@ -165,35 +181,38 @@ def _print_opportunities(found: tuple[Opportunity, ...]) -> None:
 def once(db: DbOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """One cycle: sync, plan, check, decide, record; then one pass of work."""
     from daemon.cycle import run_cycle, work_cycle
-    from daemon.opening import working_house
+    from daemon.opening import working_world
 
-    with working_house(database_path(db, config)) as house:
-        made = []
-        for account in house.managed:
-            found = run_cycle(house, account)
-            work_cycle(house, account)
-            made.append({"account": account.account_id, "plan": found})
+    with working_world(database_path(db, config)) as world:
+        made = {}
+        for account in world.house.managed:
+            made[account.account_id] = run_cycle(world.house, account)
+            work_cycle(world.house, account)
         if as_json:
             emit(made)
             return
-        for item in made:
-            found = item["plan"]
-            text = f"plan {found.plan_id} is {found.state.value}" if found else "nothing to do"
-            console().print(f"{item['account']}: {text}")
+        for account_id, found in made.items():
+            text = f"plan {found.plan_id} is {found.state.value}" if found else "nothing to do, or the market is closed"
+            console().print(f"{account_id}: {text}")
 
 
 def run(
     db: DbOption = None,
     config: ConfigOption = None,
     speed: Annotated[float, typer.Option("--speed", help="Simulated world only: sessions a second.", min=0.01)] = 1.0,
-    sessions: Annotated[int, typer.Option("--sessions", help="Simulated world only: stop after so many; 0 never.", min=0)] = 0,
+    sessions: Annotated[
+        int, typer.Option("--sessions", help="Simulated world only: stop after so many; 0 never.", min=0)
+    ] = 0,
 ) -> None:
     """The daemon in the foreground, until stopped."""
-    from daemon.opening import working_house
+    from daemon.logs import configure
+    from daemon.opening import working_world
     from daemon.service import serve
 
-    with working_house(database_path(db, config)) as house:
-        serve(house, speed=speed, sessions=sessions)
+    with working_world(database_path(db, config)) as world:
+        log = world.house.settings.log
+        configure(log.format.value, log.level.value)
+        serve(world, speed=speed, sessions=sessions)
 
 
 def halt(
@@ -209,7 +228,9 @@ def halt(
     if not path.exists():
         raise NotFound(f"No database at {path}; nothing to halt.")
     gate.halt(path, reason, WallClock().now())
-    console().print(f"Halted: {gate.halt_reason(path)}. No order leaves until `harvestd resume`. {gate.halt_file(path)}")
+    console().print(
+        f"Halted: {gate.halt_reason(path)}. No order leaves until `harvestd resume`. {gate.halt_file(path)}"
+    )
 
 
 def resume(db: DbOption = None, config: ConfigOption = None) -> None:

@@ -59,7 +59,9 @@ def purchases(
         first = next((item for item in harvests if item.session >= since and item.session in sessions), None)
         if first is not None and place == sessions.index(first.session) + later:
             bought.append((account, first.symbol, shares))
-    return tuple(_purchase(account, symbol, shares, session, closes[symbol], closes_at) for account, symbol, shares in bought)
+    return tuple(
+        _purchase(account, symbol, shares, session, closes[symbol], closes_at) for account, symbol, shares in bought
+    )
 
 
 def _purchase(

@@ -62,7 +62,7 @@ def demo_calendar() -> MarketCalendar:
 def demo_prices(calendar: MarketCalendar) -> VenuePrices:
     """The history as the simulated venue takes it. Raises HarvestdError when skfolio's file is not there."""
     header, rows = _read()
-    sessions = [item for item in calendar.between(HISTORY_STARTS, LAST_DAY)]
+    sessions = calendar.between(HISTORY_STARTS, LAST_DAY)
     missing = [item.session for item in sessions if item.session not in rows]
     if missing or len(rows) < len(sessions):
         raise HarvestdError(f"skfolio's price file: expected a row for every NYSE session, missing {missing[:5]}")

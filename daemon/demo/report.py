@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from daemon.day import observed
+from daemon.cycle import observed
 from daemon.demo.prices import WHAT_THESE_PRICES_ARE
 from daemon.demo.world import APPROVAL_RULE, World
 from daemon.figures import (
     CENT,
     Losses,
     disallowances,
+    gains_tax,
     liquidation_tax,
+    loss_value,
     losses,
     losses_by_year,
     order_counts,
-    tax_value,
     time_weighted_return,
     tracking_error_realized_bps,
     turnover_pct_per_year,
@@ -48,9 +49,9 @@ def demo_result(world: World, seconds: float) -> DemoResult:
     total, by_year = losses(rows), losses_by_year(rows)
     washes = disallowances(house, account)
     last = performance[-1] if performance else None
-    blocked = sum((item.loss_usd for item in fifo_blocked(house, snapshot)), ZERO)
+    blocked = sum((item.loss_usd for item in fifo_blocked(snapshot)), ZERO)
     on = world.sessions[-1].session
-    value = tax_value(rows, house.tax_profile)
+    value, on_gains = loss_value(rows, house.tax_profile), gains_tax(rows, house.tax_profile)
     owed = liquidation_tax(house, account, snapshot.prices, on)
     figures = {
         "from": world.sessions[0].session.isoformat(),
@@ -66,7 +67,9 @@ def demo_result(world: World, seconds: float) -> DemoResult:
         "disallowed_for_good_usd": money(total.lost_for_good),
         "fifo_blocked_losses_usd": money(blocked),
         "tax_value_usd": money(value),
+        "tax_on_gains_realized_usd": money(on_gains),
         "liquidation_tax_usd": money(owed),
+        "nav_after_taxes_and_liquidation_usd": money((last.nav if last else ZERO) + value - on_gains - owed),
         "nav_usd": money(last.nav if last else ZERO),
         "benchmark_nav_usd": money(last.benchmark_nav if last else ZERO),
         "tracking_error_realized_bps": _rounded(tracking_error_realized_bps(performance), 1),
@@ -74,7 +77,7 @@ def demo_result(world: World, seconds: float) -> DemoResult:
         "sessions_above_tracking_error_limit": sum(1 for row in performance if row.tracking_error_note),
         "turnover_pct_per_year": _rounded(turnover_pct_per_year(performance), 1),
         "approvals": _approval_counts(house),
-        "wash_sale_conflicts": sum(1 for item in washes if item.known_when_sent),
+        "wash_sale_conflicts": sum(1 for item in washes if item.is_conflict),
         "reconciliation_breaks": house.store.alerts.count("reconcile:"),
         "seconds": round(seconds, 1),
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
@@ -98,18 +101,24 @@ def _notes(world: World, washes: Any, performance: Any) -> tuple[str, ...]:
         lines.append(
             f"Disallowed: {item.disallowed.quantize(CENT):,} USD of {item.symbol} sold {item.sold}, because "
             f"{item.replacement_account_id} bought it {item.bought} ({item.replacement_id}); {fate}."
+            + (" It was a gain at the plan's price." if item.turned_by_fill else "")
         )
     above = [row for row in performance if row.tracking_error_note]
     if above:
-        lines.append(f"Expected tracking error was above its limit at {len(above)} closes; each with its reason in `report performance`.")
+        lines.append(
+            f"Expected tracking error was above its limit at {len(above)} closes; `report performance` says why."
+        )
     ours = time_weighted_return(performance, "nav")
     theirs = time_weighted_return(performance, "benchmark_nav")
     if ours is not None and theirs is not None:
-        lines.append(f"Time-weighted return before tax: {ours:.1%}, benchmark {theirs:.1%} (the benchmark pays no spreads).")
+        lines.append(
+            f"Time-weighted return before tax: {ours:.1%}, benchmark {theirs:.1%} (the benchmark pays no spreads)."
+        )
     profile = world.house.tax_profile
     lines.append(
         f"Tax value: at {profile.short_term_rate:.1%} short-term and {profile.long_term_rate:.1%} long-term, flat, as "
-        "if there were gains elsewhere to offset; recognized losses less recognized gains of this account."
+        "if there were gains elsewhere to offset; losses after disallowance, of your account alone. The benchmark is "
+        "before tax, although rebalancing it every quarter would realize gains too."
     )
     return tuple(lines)
 

@@ -40,7 +40,7 @@ class DemoOptions:
 class Watcher(Protocol):
     """Who is shown the demo as it goes."""
 
-    def begins(self, sessions: int, done: int) -> None:
+    def begins(self, sessions: int) -> None:
         """The span is known."""
         ...
 
@@ -48,7 +48,7 @@ class Watcher(Protocol):
         """Something worth a line happened."""
         ...
 
-    def session_over(self, session: SessionTimes, seconds: float) -> None:
+    def session_over(self, session: SessionTimes) -> None:
         """One more session is done."""
         ...
 
@@ -68,21 +68,17 @@ def run_demo(options: DemoOptions, watcher: Watcher) -> DemoResult:
         try:
             _prepare(world)
             world.house.notifier = teller
-            done = sum(1 for one in world.sessions if one.closes_at < world.venue.now)
-            watcher.begins(len(world.sessions), done)
-            world.run(lambda session: _after(world, session, watcher, options.speed))
+            watcher.begins(len(world.sessions))
+            for session, is_over in world.beats():
+                if is_over:
+                    watcher.session_over(session)
+                    if options.speed > 0:
+                        time.sleep(1 / options.speed)
             result = demo_result(world, time.monotonic() - started)
             world.house.store.meta.put("result", json.dumps(result.figures))
         finally:
-            world.house.store.close()
-            world.venue.close()
+            world.close()
     return result
-
-
-def _after(world: World, session: SessionTimes, watcher: Watcher, speed: float) -> None:
-    watcher.session_over(session, 0.0)
-    if speed > 0:
-        time.sleep(1 / speed)
 
 
 class _Teller:
@@ -103,7 +99,7 @@ def _world(options: DemoOptions) -> World:
     if not sessions:
         raise UsageError(f"Expected a trading session between {options.start} and {options.end}, there is none")
     venue = open_venue(options.database, prices, sessions[0].opens_at.replace(hour=1))
-    return World(demo_house(store, venue, calendar), venue, prices, sessions)
+    return World(demo_house(store, venue, calendar), venue, prices, sessions[0].session, sessions)
 
 
 def _store(options: DemoOptions) -> Store:

@@ -7,19 +7,22 @@ looking at the clock: everything before it is done, and the instant it shows is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 from brokers.simulated import SimulatedVenue, VenuePrices, VenueSettings
+from daemon.approvals import realized_gain
 from daemon.clock import WorldClock
 from daemon.constituents import constituents
 from daemon.day import tick, work_waiting
 from daemon.demo.household import FilledHarvest, purchases
-from daemon.demo.prices import demo_calendar, demo_prices
+from daemon.demo.prices import LAST_DAY, demo_calendar, demo_prices
 from daemon.demo.settings import demo_settings
+from daemon.errors import HarvestdError
 from daemon.house import House
 from daemon.imports import import_transactions
 from daemon.market_calendar import MarketCalendar, SessionTimes
@@ -29,8 +32,9 @@ from state.store import Command, Store
 
 OPENING_DEPOSIT = Decimal(500_000)
 MONTHLY_DEPOSIT = Decimal(5_000)
-REJECTED_GAIN_USD = Decimal(15_000)
+REJECTED_GAIN_USD = Decimal(40_000)
 MAIN = "main"
+LATEST_EVENING = timedelta(hours=4)  # after this long past a close, the session is behind us
 
 APPROVAL_RULE = (
     f"Approvals: a stand-in for you approves every plan that asks, two minutes later, unless it would realize more "
@@ -71,13 +75,21 @@ def demo_house(store: Store, venue: SimulatedVenue, calendar: MarketCalendar) ->
     )
 
 
-def open_demo(path: Path, *, private: bool = False) -> tuple[House, SimulatedVenue]:
-    """The house and venue of an existing demo database; `private` works on a copy of the daemon's database."""
+def open_world(path: Path, *, private: bool = False, approver: bool = False) -> World:
+    """The world of an existing demo database, from its clock on to the end of its prices.
+
+    `private` works on a copy of the daemon's database. Without `approver` plans wait for a person.
+    """
     calendar = demo_calendar()
     prices = demo_prices(calendar)
     store = Store.private_copy(path) if private else Store.open(path, durable=False)
+    span = store.meta.get("span")
+    if span is None:
+        raise HarvestdError(f"{path}: expected a demo's database with the days it was made for; run `harvestd demo`")
+    first = date.fromisoformat(json.loads(span)["from"])
     venue = open_venue(path, prices, prices.sessions[0].opens_at)
-    return demo_house(store, venue, calendar), venue
+    ahead = tuple(one for one in calendar.between(first, LAST_DAY) if one.closes_at + LATEST_EVENING >= venue.now)
+    return World(demo_house(store, venue, calendar), venue, prices, first, ahead, approver)
 
 
 @dataclass
@@ -87,17 +99,29 @@ class World:
     house: House
     venue: SimulatedVenue
     prices: VenuePrices
-    sessions: tuple[SessionTimes, ...]  # those the demo runs through
+    first: date  # the day of the opening deposit
+    sessions: tuple[SessionTimes, ...]  # those to live through
+    approver: bool = True  # whether the stand-in answers plans that ask
 
-    def run(self, told: Callable[[SessionTimes], None]) -> None:
-        """Live through the sessions, from wherever the clock stands; `told` is called after each."""
+    def close(self) -> None:
+        """Release both databases."""
+        self.house.store.close()
+        self.venue.close()
+
+    def beats(self) -> Iterator[tuple[SessionTimes, bool]]:
+        """Live through the sessions from wherever the clock stands, an instant at a time.
+
+        Yields after each instant the session, and whether it is over.
+        """
         for session in self.sessions:
             evening = self._evening(session)
-            if self.venue.now <= evening:
-                for instant in self._instants(session):
-                    if instant >= self.venue.now:
-                        self._at(session, instant)
-            told(session)
+            if self.venue.now > evening:
+                yield session, True
+                continue
+            for instant in self._instants(session):
+                if instant >= self.venue.now:
+                    self._at(session, instant)
+                    yield session, instant == evening
 
     def _evening(self, session: SessionTimes) -> datetime:
         return session.closes_at + self.house.timetable.evening_after_close
@@ -119,25 +143,25 @@ class World:
         self.venue.advance_to(instant)
         if instant < session.opens_at:
             self._deposit(session)
-        self._approve(instant)
+        if self.approver:
+            self._approve(instant)
         tick(self.house)
         if instant == self._evening(session):
             self._household(session)
 
     def _deposit(self, session: SessionTimes) -> None:
-        """The opening deposit on the first session, the monthly one on the first session of each later month."""
-        place = self.sessions.index(session)
-        if place == 0:
+        """The opening deposit on the first day, the monthly one on the first session of each later month."""
+        day = session.session
+        if day == self.first:
             self.venue.deposit(OPENING_DEPOSIT, reference="opening")
-        elif self.sessions[place - 1].session.month != session.session.month:
-            self.venue.deposit(MONTHLY_DEPOSIT, reference=f"monthly-{session.session:%Y-%m}")
+        elif self.house.calendar.between(day.replace(day=1), day)[0].session == day:
+            self.venue.deposit(MONTHLY_DEPOSIT, reference=f"monthly-{day:%Y-%m}")
 
     def _approve(self, instant: datetime) -> None:
         """The stand-in's rule, as commands in the inbox: the path a person's answer takes."""
         for plan in self.house.store.plans.list(only_open=True):
             if plan.state is PlanState.AWAITING_APPROVAL and plan.created_at < instant:
-                gains = sum((lot.gain_loss for trade in plan.trades for lot in trade.lots if lot.gain_loss > 0), Decimal(0))
-                answer = "reject" if gains > REJECTED_GAIN_USD else "approve"
+                answer = "reject" if realized_gain(plan.trades) > REJECTED_GAIN_USD else "approve"
                 self.house.store.commands.put(
                     Command(
                         command_id=f"{answer}-{plan.plan_id}-{plan.revision}",
@@ -149,7 +173,7 @@ class World:
                 )
 
     def _household(self, session: SessionTimes) -> None:
-        days = [item.session for item in self.sessions if item.session <= session.session]
+        days = [item.session for item in self.house.calendar.between(self.first, session.session)]
         place = next(i for i, item in enumerate(self.prices.sessions) if item.session == session.session)
         closes = {symbol: column[place] for symbol, column in self.prices.closes.items()}
         known = {symbol: price for symbol, price in closes.items() if price is not None}

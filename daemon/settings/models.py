@@ -241,6 +241,9 @@ class Optimizer(Section):
     """What a plan may look like (docs/OPTIMIZER.md)."""
 
     tracking_error_max_bps: Number = Field(400.0, ge=1, le=5000, description="Limit on expected tracking error.")
+    tracking_error_room_pct: Number = Field(
+        15.0, ge=0, le=90, description="Part of that limit a plan leaves unused, for what prices do afterwards."
+    )
     risk_aversion: Number = Field(10.0, ge=0, le=1000, description="Weight of active risk against tax and cost.")
     name_weight_max_pct: Number = Field(12.0, gt=0, le=100, description="Largest weight of one name.")
     sector_deviation_max_pct: Number = Field(
@@ -252,6 +255,9 @@ class Optimizer(Section):
     minimum_trade_usd: Exact = Field(Decimal(100), ge=1, le=1_000_000, description="The least trade worth an order.")
     whole_shares: Switch = Field(True, description="Trade whole shares only, or fractions where the broker can.")
     drift_max_pct: Number = Field(2.5, gt=0, le=100, description="Largest absolute active weight before a plan is due.")
+    rebalance_gain_max_pct: Number = Field(
+        2.0, ge=0, le=100, description="A rebalance sells no lot with a larger gain, unless tracking error is too high."
+    )
     rebalance_at: RebalanceAt = Field(RebalanceAt.QUARTERLY, description="When a plan is due by the calendar alone.")
     deposit_names_max: Count = Field(3, ge=1, le=50, description="Most names that one deposit buys.")
 

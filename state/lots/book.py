@@ -60,6 +60,13 @@ class Sale:
     quantity: Decimal
     proceeds_left: Decimal
     quantity_left: Decimal
+    entered: date | None = None  # of the short sale it closes by delivery
+
+    def counted_on(self, parcel: Parcel) -> date:
+        """The day the wash-sale window and the term count from: that of the short sale for shares owned then."""
+        if self.entered is None or parcel.origin.acquired > self.entered:
+            return self.disposed
+        return self.entered
 
     def proceeds_of(self, quantity: Decimal) -> Decimal:
         """Proceeds of the next `quantity` shares, net of their share of the fees."""
@@ -187,6 +194,8 @@ class Book:
     losses: list[OpenLoss] = field(default_factory=list)  # in order of disposition
     first_loss: int = 0  # losses before it are out of every later purchase's window
     rows: list[RealizedRow] = field(default_factory=list)
+    shorts: Queue = field(default_factory=list)  # open short sales, their proceeds in `basis` (shorts.py)
+    short_losses: list[OpenLoss] = field(default_factory=list)
     sequence: int = 0
     orders: set[tuple[str, str]] = field(default_factory=set)  # (account, order) of the purchases so far
     lot_of_fill: dict[str, str] = field(default_factory=dict)  # later fills of an order -> its lot
@@ -202,6 +211,8 @@ class Book:
             queues={key: [parcel.copy() for parcel in queue] for key, queue in self.queues.items() if queue},
             losses=[loss.copy() for loss in self.losses[self.first_loss :] if loss.quantity],
             rows=list(self.rows),
+            shorts=[short.copy() for short in self.shorts],
+            short_losses=[loss.copy() for loss in self.short_losses],
             sequence=self.sequence,
             orders=set(self.orders),
             lot_of_fill=dict(self.lot_of_fill),
@@ -219,7 +230,10 @@ class Book:
         return queue
 
     def order_key(self, parcel: Parcel) -> tuple[date, int, int, bool]:
-        """Place of a parcel in its queue: acquisition first, then the convention `sublot_order`."""
+        """Place of a parcel in its queue: acquisition first, then the convention `sublot_order`.
+
+        Parcels of one lot with one start stay in the order in which they became replacement.
+        """
         origin = parcel.origin
         start = parcel.adjusted.toordinal()
         if self.rules.policy.sublot_order == "adjusted_first":
@@ -241,7 +255,8 @@ class Book:
     def split(self, parcel: Parcel, quantity: Decimal) -> Parcel:
         """Splits `quantity` shares off a held parcel; the part is held, and being sold if the parcel is."""
         part = parcel.take(quantity)
-        self.insert(part)
+        queue = self.queues[parcel.account_id, parcel.symbol]
+        queue.insert(queue.index(parcel) + 1, part)
         if part.sale is not None:
             self.selling.insert(self.selling.index(parcel), part)
         return part

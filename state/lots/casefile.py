@@ -50,6 +50,9 @@ SIDES = {
     "inherit": TransactionKind.INHERIT,
     "gift_out": TransactionKind.GIFT_OUT,
     "transfer": TransactionKind.TRANSFER,
+    "sell_short": TransactionKind.SELL_SHORT,
+    "buy_to_cover": TransactionKind.BUY_TO_COVER,
+    "deliver_to_cover": TransactionKind.DELIVER_TO_COVER,
 }
 ACTIONS = {
     "split": CorporateActionKind.SPLIT,
@@ -103,6 +106,7 @@ def replay_case(case: Mapping[str, Any], policy: LedgerPolicy) -> dict[str, Any]
     """One case: its sales and open lots."""
     with localcontext(CONTEXT):
         rows = list(case.get("transactions", ()))
+        _refuse_ambiguous_delivery(rows)
         accounts = _accounts(case, rows)
         groups = tuple(frozenset(group) for group in case.get("options", {}).get("equivalence_groups", ()))
         calls = tuple({call.symbol: call for call in map(_call, rows) if call is not None}.values())
@@ -167,9 +171,27 @@ def _transaction(row: Mapping[str, Any]) -> Transaction:
         fees=number(row.get("fees", 0)),
         executed_at=_instant(day, row.get("time")),
         order_id=row.get("order_id"),
-        lots=tuple(LotSelection(each["lot"], number(each["quantity"])) for each in row.get("lots", ())),
+        lots=_lots(row),
         to_account_id=row.get("to_account"),
     )
+
+
+def _lots(row: Mapping[str, Any]) -> tuple[LotSelection, ...]:
+    """The lots sold or delivered; for a purchase that covers, the short sale it closes."""
+    if row["side"] == "buy_to_cover" and "short_id" in row:
+        return (LotSelection(row["short_id"], number(row["quantity"])),)
+    named = row.get("lots") or row.get("deliver") or ()
+    return tuple(LotSelection(each["lot"], number(each["quantity"])) for each in named)
+
+
+def _refuse_ambiguous_delivery(rows: Sequence[Mapping[str, Any]]) -> None:
+    """A delivery closes the earliest short sale; with several in one position the named one could be another."""
+    shorts = [(row["account"], row["symbol"]) for row in rows if row["side"] == "sell_short"]
+    for row in rows:
+        if row["side"] == "deliver_to_cover" and shorts.count((row["account"], row["symbol"])) > 1:
+            raise UnsupportedTransactionError(
+                f"transaction {row['id']}: deliver_to_cover with several short sales of {row['symbol']} is not known."
+            )
 
 
 def _call(row: Mapping[str, Any]) -> CallOption | None:

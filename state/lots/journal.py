@@ -35,7 +35,8 @@ Event = Transaction | CorporateAction
 PURCHASES = frozenset({TransactionKind.BUY, TransactionKind.DRIP, TransactionKind.AWARD})
 ACQUISITIONS = PURCHASES | {TransactionKind.INHERIT, TransactionKind.OPENING_LOT}
 DISPOSALS = frozenset({TransactionKind.SELL, TransactionKind.GIFT_OUT, TransactionKind.TRANSFER})
-SECURITY_KINDS = ACQUISITIONS | DISPOSALS | {TransactionKind.SPLIT}
+SHORTS = frozenset({TransactionKind.SELL_SHORT, TransactionKind.BUY_TO_COVER, TransactionKind.DELIVER_TO_COVER})
+SECURITY_KINDS = ACQUISITIONS | DISPOSALS | SHORTS | {TransactionKind.SPLIT}
 
 _OPENING, _BEFORE_OPEN, _TRADE, _AFTER_CLOSE = range(4)
 _SAME_ACTION_DAYS = 7  # brokers book one corporate action on different days of a week

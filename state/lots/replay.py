@@ -5,6 +5,7 @@
         acquisition         one lot (an order filled in parts is one); open losses have the first claim on it
         sales               those whose order nobody can tell are one trade: relief chooses the parcels of each,
                             then all parcels in order of original acquisition (Reg. §1.1091-1(b))
+        short sales         see shorts.py
         gift, transfer      parcels leave, or move with their dates and basis; nothing is realized
 
 Sales whose order cannot be determined are consecutive sales of one day without an instant, or of the same instant.
@@ -17,11 +18,12 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from state.lots.actions import apply_action
-from state.lots.book import Book, Origin, Parcel, Sale
+from state.lots.book import ONE, Book, Origin, Parcel, Sale
 from state.lots.errors import UnsupportedTransactionError
 from state.lots.journal import (
     ACQUISITIONS,
     PURCHASES,
+    SHORTS,
     Event,
     day_of,
     distinct_actions,
@@ -30,7 +32,9 @@ from state.lots.journal import (
     instant,
     rank,
 )
+from state.lots.money import apportion
 from state.lots.relief import carve, pool
+from state.lots.shorts import apply_to_shorts, cover, delivered_against, enter, refuse_sale_near_a_short_loss
 from state.lots.wash import realize, receive
 from state.records import ZERO, CorporateAction, CorporateActionKind, Transaction, TransactionKind
 
@@ -57,6 +61,8 @@ def run(book: Book, events: Sequence[Event]) -> None:
                 _mark(book, sale)
                 position += 1
             _sell(book, trade)
+        elif event.kind in SHORTS:
+            _short(book, event)
         else:
             _hand_over(book, event)
 
@@ -86,13 +92,12 @@ def continues(book: Book, events: Sequence[Event]) -> bool:
     """True when replaying `events` on a copy of `book` gives what replaying everything would.
 
     They must come after all of the book's events, leave its last trade as it is, belong to no order already in the
-    book, and not reach back (opening lots, splits that another account may have reported).
+    book, and not reach back (opening lots, splits that another account may have reported). Corrections are the
+    caller's to see: they always replay.
     """
     first = in_order(events)[0]
     for event in events:
         if isinstance(event, CorporateAction) or event.kind in (TransactionKind.SPLIT, TransactionKind.OPENING_LOT):
-            return False
-        if event.supersedes is not None:
             return False
         if event.order_id is not None and (event.account_id, event.order_id) in book.orders:
             return False
@@ -111,6 +116,7 @@ def continues(book: Book, events: Sequence[Event]) -> bool:
 
 
 def _corporate_action(book: Book, action: CorporateAction) -> None:
+    apply_to_shorts(book, action)
     if action.kind is not CorporateActionKind.CASH_MERGER:
         apply_action(book, action)
         return
@@ -155,6 +161,7 @@ def _sell(book: Book, trade: Sequence[Transaction]) -> None:
     """Sales that count as one trade. Parcels are chosen in the order given, then disposed of by age."""
     sales = []
     for row in trade:
+        refuse_sale_near_a_short_loss(book, row)
         parcels = carve(book, row, row.quantity)
         sale = Sale(
             sale_id=row.transaction_id,
@@ -212,6 +219,30 @@ def _dispose(book: Book, sales: Sequence[tuple[Sale, list[Parcel]]]) -> None:
         parcel = book.selling.pop(0)
         assert parcel.sale is not None
         realize(book, parcel, parcel.sale)
+
+
+def _short(book: Book, row: Transaction) -> None:
+    """Short sales, and purchases or deliveries that close them (shorts.py)."""
+    if row.kind is TransactionKind.SELL_SHORT:
+        enter(book, row)
+    elif row.kind is TransactionKind.BUY_TO_COVER:
+        cover(book, row)
+    else:
+        short, proceeds = delivered_against(book, row)
+        parcels = carve(book, row, row.quantity)
+        sale = Sale(
+            sale_id=row.transaction_id,
+            account_id=row.account_id,
+            symbol=row.symbol or "",
+            disposed=row.trade_date,
+            price=apportion(proceeds, ONE, row.quantity),
+            fees=ZERO,
+            quantity=row.quantity,
+            proceeds_left=proceeds,
+            quantity_left=row.quantity,
+            entered=short.origin.acquired,
+        )
+        _dispose(book, [(sale, parcels)])
 
 
 def _hand_over(book: Book, row: Transaction) -> None:

@@ -34,6 +34,7 @@ end of the window would have to be replayed once for every sale. That is how the
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterator
 from datetime import date, timedelta
 from decimal import Decimal
@@ -53,13 +54,14 @@ def realize(book: Book, parcel: Parcel, sale: Sale) -> None:
     quantity = parcel.quantity
     proceeds = sale.proceeds_of(quantity)
     gain = proceeds - parcel.basis
+    sold = sale.counted_on(parcel)
     open_loss: OpenLoss | None = None
     matches: list[WashMatch] = []
     disallowed = permanent = ZERO
     if gain < 0 or not origin.basis_known:
         loss = -gain if origin.basis_known else ZERO
         open_loss = OpenLoss(
-            len(book.rows), sale.disposed, parcel.symbol, origin.lot_id, parcel.adjusted, quantity, loss,
+            len(book.rows), sold, parcel.symbol, origin.lot_id, parcel.adjusted, quantity, loss,
             origin.basis_known,
         )  # fmt: skip
         if origin.basis_known:
@@ -70,7 +72,7 @@ def realize(book: Book, parcel: Parcel, sale: Sale) -> None:
             book.losses.append(open_loss)
         else:
             open_loss = None
-    long = origin.inherited or sale.disposed >= long_term_from(parcel.adjusted)
+    long = origin.inherited or sold >= long_term_from(parcel.adjusted)
     book.rows.append(
         RealizedRow(
             sale_id=sale.sale_id,
@@ -87,7 +89,7 @@ def realize(book: Book, parcel: Parcel, sale: Sale) -> None:
             disallowed=disallowed,
             permanently_disallowed=permanent,
             term=Term.LONG if long else Term.SHORT,
-            provisional_until=sale.disposed + WINDOW if open_loss is not None else None,
+            provisional_until=sold + WINDOW if open_loss is not None else None,
             matches=tuple(matches),
         )
     )
@@ -134,7 +136,6 @@ def _candidates(book: Book, sold: Parcel, loss: OpenLoss) -> list[tuple[Parcel, 
                 found.append((candidate, worth))
     if len(found) > 1:
         kept_first = policy.within_lot == "kept_first"
-        found.reverse()  # parcels of one lot stay in the order of their queue
         found.sort(key=lambda each: _place(each[0], kept_first))
     return found
 
@@ -161,6 +162,9 @@ def _replace(book: Book, part: Parcel, loss: OpenLoss, shares: Decimal, *, held:
         part.adjusted = tacked(origin.acquired, loss.start, loss.sold, book.rules.policy.tacking)
         if held:
             book.insert(part)
+        if part.sale is not None:  # its turn in the trade now processed changes too
+            book.selling.remove(part)
+            insort(book.selling, part, key=book.order_key)
     return WashMatch(origin.lot_id, part.account_id, origin.acquired, shares, amount, not taxable)
 
 
@@ -174,7 +178,7 @@ def receive(book: Book, parcel: Parcel) -> None:
             shares = min(loss.quantity, parcel.quantity * worth)
             units = shares if worth is ONE else shares / worth
             part = parcel if units == parcel.quantity else parcel.take(units)
-            _amend(book, loss, _replace(book, part, loss, shares, held=False))
+            amend(book, loss, _replace(book, part, loss, shares, held=False))
             book.insert(part)
             if part is parcel:
                 return
@@ -199,7 +203,7 @@ def _claims(book: Book, parcel: Parcel) -> Iterator[OpenLoss]:
             yield loss
 
 
-def _amend(book: Book, loss: OpenLoss, match: WashMatch) -> None:
+def amend(book: Book, loss: OpenLoss, match: WashMatch) -> None:
     """Writes a later purchase's match into the row of the sale it disallows."""
     row = book.rows[loss.row]
     permanent = match.disallowed if match.permanent else ZERO

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, literal, select, union_all
 
 from state.records import PlannedTrade, Side, TradeReason
 from state.store import schema
@@ -25,7 +25,7 @@ from state.store.operations import (
     PositionRow,
     Positions,
 )
-from state.store.trading import Approval, FillRow, Orders, Plans
+from state.store.trading import OPEN_INTENTS, OPEN_PLANS, Approval, FillRow, Orders, Plans
 
 __all__ = [
     "Approval",
@@ -86,6 +86,10 @@ class Store:
         intent = self.orders.get(client_order_id) if client_order_id else None
         return self.plans.trade(intent.plan_id, intent.leg) if intent else None
 
+    def is_work_waiting(self, account_id: str) -> bool:
+        """True while a plan, an intent or a command is open."""
+        return self.database.execute(_WAITING, {"account_id": account_id}).first() is not None
+
     def harvested(self) -> tuple[tuple[date, str], ...]:
         """Session and symbol of every leg that sold at a loss on purpose and was filled, oldest first."""
         orders, trades, fills = schema.orders, schema.rebalancing_trades, schema.fills
@@ -98,8 +102,20 @@ class Store:
             .group_by(orders.c.plan_id, orders.c.leg)
             .order_by(func.min(fills.c.executed_at), orders.c.symbol)
         )
-        return tuple((row[0], row[1]) for row in self.database.execute(statement))
+        return tuple((row.session, row.symbol) for row in self.database.execute(statement))
 
     def close(self) -> None:
         """Release the file."""
         self.database.close()
+
+
+_WAITING = union_all(
+    select(literal(1)).where(
+        schema.rebalancing_events.c.account_id == bindparam("account_id"),
+        schema.rebalancing_events.c.state.in_(OPEN_PLANS),
+    ),
+    select(literal(1)).where(
+        schema.orders.c.account_id == bindparam("account_id"), schema.orders.c.state.in_(OPEN_INTENTS)
+    ),
+    select(literal(1)).where(schema.commands.c.taken_at.is_(None)),
+).limit(1)

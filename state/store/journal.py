@@ -100,6 +100,14 @@ class Journal:
         rows = self._db.execute(select(table.c.amount).where(table.c.account_id == account_id)).scalars()
         return sum(rows, Decimal(0))
 
+    def learned_since(self, instant: datetime, without_account: str) -> bool:
+        """True when a row of another account was learned after `instant`."""
+        table = schema.transactions
+        statement = select(table.c.journal_sequence).where(
+            table.c.recorded_at > instant, table.c.account_id != without_account
+        )
+        return self._db.execute(statement.limit(1)).first() is not None
+
     def count(self) -> int:
         """Number of journal rows."""
         return int(self._db.execute(select(func.count()).select_from(schema.transactions)).scalar_one())

@@ -168,6 +168,13 @@ class Alerts:
         statement = select(table.c.key).where(table.c.alert_id.in_(newest), table.c.recovered.is_(False))
         return tuple(self._db.execute(statement.order_by(table.c.key)).scalars())
 
+    def open_incidents(self, prefix: str) -> tuple[Alert, ...]:
+        """Incidents that have not recovered, whose key starts with `prefix`, by key."""
+        table = schema.alerts
+        newest = select(func.max(table.c.alert_id)).where(table.c.key.startswith(prefix)).group_by(table.c.key)
+        statement = select(table).where(table.c.alert_id.in_(newest), table.c.recovered.is_(False))
+        return tuple(alert_from(row) for row in self._db.execute(statement.order_by(table.c.key)).mappings())
+
 
 class Commands:
     """The inbox: what the command line asks of the cycle thread."""
@@ -222,6 +229,11 @@ class MarketData:
         table = schema.market_data
         rows = self._db.execute(select(table.c.symbol, table.c.close).where(table.c.session == newest))
         return {row.symbol: row.close for row in rows}
+
+    def constituent_weights(self) -> dict[str, Decimal]:
+        """Weights of the benchmark's names at its last rebalancing, as fractions; empty when none is stored."""
+        table = schema.benchmark_constituents
+        return {row.symbol: row.weight for row in self._db.execute(select(table.c.symbol, table.c.weight))}
 
     def put_benchmark(
         self, benchmark_id: str, kind: str, rebalance: str, weights: Mapping[str, Decimal], sectors: Mapping[str, str]

@@ -135,6 +135,12 @@ class Plans:
         rows = list(self._db.execute(statement.order_by(table.c.plan_id)).mappings())
         return tuple(plan_from(row, self._trades(row["plan_id"])) for row in rows)
 
+    def last_session(self, account_id: str, state: PlanState) -> date | None:
+        """The newest session with a plan in `state`."""
+        table = schema.rebalancing_events
+        newest = select(func.max(table.c.session)).where(table.c.account_id == account_id, table.c.state == state.value)
+        return self._db.execute(newest).scalar()
+
     def next_sequence(self, account_id: str, session: date) -> int:
         """1 for the session's first plan, then 2, ..."""
         table = schema.rebalancing_events
@@ -228,9 +234,13 @@ class Orders:
 
     def executions(self, plan_id: str, leg: int) -> frozenset[str]:
         """Execution ids of one leg, over all its slices."""
-        ours = select(schema.orders.c.client_order_id).where(schema.orders.c.plan_id == plan_id, schema.orders.c.leg == leg)
+        ours = select(schema.orders.c.client_order_id).where(
+            schema.orders.c.plan_id == plan_id, schema.orders.c.leg == leg
+        )
         table = schema.fills
-        return frozenset(self._db.execute(select(table.c.execution_id).where(table.c.client_order_id.in_(ours))).scalars())
+        return frozenset(
+            self._db.execute(select(table.c.execution_id).where(table.c.client_order_id.in_(ours))).scalars()
+        )
 
     def client_order_id_of(self, execution_id: str) -> str | None:
         """The intent of an execution, by the broker's execution id."""

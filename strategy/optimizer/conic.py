@@ -29,7 +29,7 @@ from strategy.types import BoolArray, FloatArray, IntArray
 
 MAX_ITERATIONS = 120
 TOLERANCE = 1e-8
-GAP = 1e-10  # objective; wider, a trade of a hundred-thousandth of NAV may be noise
+PLAN_GAP = 1e-10  # objective; wider, a trade of a hundred-thousandth of NAV may be noise
 EQUAL = 1e-9  # two sides of a limit closer than this are one equality
 SLACK_WEIGHTS: Mapping[str, float] = {  # how dear each kind of slack is beside one of weight
     "tracking_error": 1e-2,  # per T^2: doubling the limit costs as much as 3 % of weight
@@ -190,9 +190,9 @@ class Problem:
                 )
         for key, (_, low, high, row, column) in self.between.items():
             closed = ~self._open(key)
-            place = np.cumsum(closed) - 1
+            index = np.cumsum(closed) - 1
             here = np.flatnonzero(closed[row])
-            rows.block(key, (low + high)[closed] / 2, (place[row[here]], column[here], 1.0))
+            rows.block(key, (low[closed] + high[closed]) / 2, (index[row[here]], column[here], 1.0))
             self.kept[key] = np.flatnonzero(closed)
         self._cone(clarabel.ZeroConeT, 0)
 
@@ -363,8 +363,8 @@ class Problem:
         settings = clarabel.DefaultSettings()
         settings.verbose = False
         settings.max_iter = MAX_ITERATIONS
-        settings.tol_gap_rel = settings.tol_feas = TOLERANCE
-        settings.tol_gap_abs = GAP
+        settings.tol_feas = TOLERANCE
+        settings.tol_gap_abs = settings.tol_gap_rel = TOLERANCE if len(self.hull) else PLAN_GAP
         if not self.ask.careful:  # a fifth faster at the same objective (docs/OPTIMIZER.md section 2)
             settings.iterative_refinement_reltol = 1e-8
             settings.iterative_refinement_abstol = 1e-9
@@ -396,7 +396,7 @@ class Problem:
         return Outcome(status, primal, dual, sold, by_group, bought, share, duals, slack)
 
     def _two_sided_duals(self, duals: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-        """Duals of both sides of every two-sided limit, 0 where a side is not there; an equality's sign says its side."""
+        """Duals of both sides of two-sided limits, 0 where a side is not there; an equality's sign says its side."""
         sides = {}
         for key, (_, low, _, _, _) in self.between.items():
             for side, sign in (("_max", 1.0), ("_min", -1.0)):

@@ -14,6 +14,7 @@ import heapq
 import math
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -22,8 +23,8 @@ from strategy.optimizer.model import Model
 from strategy.optimizer.violations import violations
 from strategy.types import BoolArray, FloatArray, IntArray
 
-ENOUGH = 2e-6  # objective, 0.02 bp: plans this near the bound end the search
-ENOUGH_LARGE = 2e-5  # 0.2 bp, where a node takes long
+ENOUGH = 1e-5  # objective, 0.1 bp: plans this near the bound end the search
+ENOUGH_LARGE = 3e-5  # 0.3 bp, where a node takes long
 LARGE = 100  # names
 KEPT = 1e-6  # a limit exceeded by no more than this is kept: the solver's precision after dust
 DUST = 1e-7  # weight; smaller trades are not made
@@ -150,6 +151,14 @@ class Search:
         if plan is not None and (self.best is None or plan.objective < self.best.objective - 1e-10):
             self.best = plan
 
+    @cached_property
+    def _idle_objective(self) -> float:
+        """Objective of not trading; infinity where that breaks a limit."""
+        model = self.model
+        sell, buy = np.zeros(len(model.program.lot_name)), np.zeros(len(model.held_active))
+        kept = max(violations(model.program, sell, buy).values()) <= KEPT
+        return model.objective(sell, buy) if kept else math.inf
+
     def _plan(self, outcome: Outcome) -> Plan | None:
         """The outcome's trades, if an independent check finds every limit kept."""
         model = self.model
@@ -158,7 +167,10 @@ class Search:
             broken = {k: v for k, v in violations(model.program, sell, buy).items() if v > KEPT + self.loosen}
             if not broken:
                 objective = model.objective(sell, buy)
-                return Plan(sell, buy, objective, outcome.status == "Solved", outcome)
+                exact = outcome.status == "Solved"
+                if self._idle_objective <= objective + SAFETY * model.scale:  # the solver's noise is not worth trading
+                    return Plan(np.zeros_like(sell), np.zeros_like(buy), self._idle_objective, exact, outcome)
+                return Plan(sell, buy, objective, exact, outcome)
         self.complaints = [f"{limit} exceeded by {excess:.2g}" for limit, excess in broken.items()]
         return None
 

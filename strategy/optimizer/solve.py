@@ -26,6 +26,7 @@ GIVE_WAY = 1e-7  # weight; what limits give way by, beyond the conflict, when th
 def optimize(program: LotProgram, *, max_nodes: int = 16, time_limit_s: float = math.inf) -> Solution:
     """The trades that minimise `risk_aversion * variance + tax_weight * tax + half_spread * trades` within the limits.
 
+    With ordered relief `lot_age_hygiene` adds to what a purchase costs, in the reported objective too.
     Never sells a loss and buys the same name; sells only what `relief` disposes of. `max_nodes` bounds the
     relaxations solved after the first; `time_limit_s` (wall clock, a guard) makes the result depend on the machine.
     The certificate compares with every plan that keeps the limits, wash-sale rule and disposal order included.

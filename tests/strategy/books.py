@@ -52,12 +52,7 @@ def random_book(
 ) -> LotProgram:
     """A drifted index book with lots bought along a random path; feasible for moderate limits."""
     rng = np.random.default_rng(seed)
-    sectors = rng.integers(0, max(2, n // 5), n)
-    F = np.column_stack([1 + 0.25 * rng.standard_normal(n), rng.standard_normal((n, k - 1))])
-    A = 0.2 * rng.standard_normal((k, k))
-    volatility = np.concatenate(([0.16], np.full(k - 1, 0.03)))
-    Omega = (np.eye(k) + A @ A.T) * np.outer(volatility, volatility)
-    D = (0.14 + 0.2 * rng.random(n)) ** 2
+    sectors, F, Omega, D = _risk(n, k, rng)
     size = rng.pareto(1.2, n) + 0.1
     benchmark = size / size.sum()
     held = benchmark * np.exp(0.3 * rng.standard_normal(n)) * (rng.random(n) > 0.1)
@@ -101,3 +96,14 @@ def random_book(
         may_sell=~((gain < 0) & (rng.random(n) < masks)[name]),
         limits=limits(n, k, **{**base, **changed}),
     )
+
+
+def _risk(n: int, k: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Sectors (n,), loadings (n, k), factor covariance (k, k) and specific variances (n,): a market, small factors."""
+    sectors = rng.integers(0, max(2, n // 5), n)
+    F = np.column_stack([1 + 0.25 * rng.standard_normal(n), rng.standard_normal((n, k - 1))])
+    A = 0.2 * rng.standard_normal((k, k))
+    volatility = np.concatenate(([0.16], np.full(k - 1, 0.03)))
+    Omega = (np.eye(k) + A @ A.T) * np.outer(volatility, volatility)
+    D = (0.14 + 0.2 * rng.random(n)) ** 2
+    return sectors, F, Omega, D

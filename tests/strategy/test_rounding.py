@@ -127,15 +127,31 @@ def test_fractions_pass_through() -> None:
 
 
 def test_a_plan_that_whole_shares_cannot_keep_is_no_plan() -> None:
-    """Two percent of NAV a share and a tracking-error limit finer than that: said, and nothing traded."""
-    program, price, shares = in_shares(6, 4, 3e3, masks=0.0, tracking_error=0.01)
-    loose = optimize(replace(program, limits=replace(program.limits, tracking_error_max=np.inf)))
-    assert loose.status in ("optimal", "near_optimal", "infeasible")
+    """Several percent of NAV a share: a limit the weights just keep, and no whole shares do. Said, nothing traded."""
+    program, price, shares = in_shares(8, 4, 2e3, masks=0.0, tracking_error=np.inf, sector_deviation_max=np.inf)
+    nearest = replace(program.limits, risk_aversion=1e4, tax_weight=0.0)
+    least = optimize(replace(program, limits=nearest)).tracking_error
+    program = replace(program, limits=replace(program.limits, tracking_error_max=least * 1.01))
+    assert optimize(program).has_plan
     solution, rounded = optimize_rounded(program, price_weight=price, shares_held=shares, whole_shares=True)
-    if rounded is None:
-        assert solution.status in ("infeasible", "stopped")
-        assert solution.reasons
-        assert not solution.sell.any()
+    assert rounded is None
+    assert solution.status == "infeasible"
+    assert any("tracking_error_max is exceeded by" in reason for reason in solution.reasons)
+    assert not solution.sell.any()
+
+
+def test_trades_below_the_minimum_are_left_out_and_the_rest_makes_up_for_them() -> None:
+    for seed in range(6):
+        program, price, _ = in_shares(40, seed, 1e5, tracking_error=0.05)
+        solution, rounded = optimize_rounded(program, price_weight=price, whole_shares=False, minimum_trade=0.004)
+        if rounded is None:
+            assert not solution.has_plan
+            continue
+        assert not rounded.broken
+        bought = rounded.buy_shares * price
+        assert not ((bought > 0) & (bought < 0.004)).any()
+        sold = rounded.sell_shares * price
+        assert not ((sold > 0) & (sold < 0.004) & (sold < program.weights_held * (1 - 1e-6))).any()
 
 
 def test_prices_and_shares_that_make_no_sense_are_refused() -> None:

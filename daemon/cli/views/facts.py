@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 DAY = timedelta(days=1)
 WINDOW = timedelta(days=30)  # how far a purchase reaches to disallow a loss (IRC §1091(a))
 SATURDAY = 5
+WIDEST = 1000  # characters; only a bound for measuring
+LEAST_TEXT = 28  # a last column of text is not squeezed below this
 
 
 def settings_of(store: Store, config: Path | None) -> Settings | None:
@@ -78,9 +80,14 @@ def managed(accounts: Iterable[Account]) -> tuple[Account, ...]:
     return tuple(account for account in accounts if account.is_managed)
 
 
+def household(store: Store) -> tuple[Account, ...]:
+    """Every account, those that harvestd trades first."""
+    return tuple(sorted(store.household.accounts(), key=lambda account: (not account.is_managed, account.account_id)))
+
+
 def chosen(store: Store, account_id: str | None) -> tuple[Account, ...]:
     """All accounts, or the one named. Raises NotFound, naming those there are."""
-    accounts = store.household.accounts()
+    accounts = household(store)
     if account_id is None:
         return accounts
     found = tuple(account for account in accounts if account.account_id == account_id)
@@ -112,15 +119,18 @@ def incomplete(accounts: Sequence[Account], since: date) -> tuple[Account, ...]:
 
 def coverage(accounts: Sequence[Account], since: date) -> str:
     """Which accounts a wash-sale figure reaches over, and where it is no all-clear. `since`: the first day it needs."""
-    missing = incomplete(accounts, since)
     said = f"over accounts {names(accounts)}"
+    missing = incomplete(accounts, since)
     if not missing:
         days = [account.history_complete_since for account in accounts if account.history_complete_since]
         return f"{said}; history complete since {max(days)}" if days else said
-    for account in missing:
-        known = account.history_complete_since
-        said += f"; {account.account_id}: history " + (f"known only since {known}" if known else "not known to be complete")
-    return f"{said}: a purchase or sale not known there could change this, so it is no all-clear"
+    never = [account for account in missing if account.history_complete_since is None]
+    late = [account for account in missing if account.history_complete_since is not None]
+    gaps = [f"the history of {names(never)} is not known to be complete"] if never else []
+    for day in sorted({account.history_complete_since for account in late if account.history_complete_since}):
+        known = names(account for account in late if account.history_complete_since == day)
+        gaps.append(f"the history of {known} is known only since {day}, and this needs it from {since}")
+    return f"{said}; no all-clear: {'; '.join(gaps)}"
 
 
 # ------------------------------------------------------------------ printing
@@ -142,11 +152,33 @@ def say(line: str = "", style: str = "") -> None:
     console().print(Text(line, style=style))
 
 
-def show(rows: Table) -> None:
-    """A table on standard output."""
+def grid(*columns: str) -> Table:
+    """A table without a title; a column whose name starts with ">" is aligned right. Only the last column wraps."""
+    from daemon.cli.common import table
+
+    made = table("", *columns)
+    made.title, made.collapse_padding = None, True
+    for column in made.columns[:-1]:
+        column.no_wrap = True
+    return made
+
+
+def show(rows: Table, title: str = "") -> None:
+    """A table on standard output, under its title. Wider than the terminal rather than with a figure cut off."""
+    from rich.cells import cell_len
+    from rich.measure import Measurement
+
     from daemon.cli.common import console
 
-    console().print(rows)
+    if title:
+        say()
+        say(title, style="bold")
+    screen = console()
+    natural = Measurement.get(screen, screen.options.update(max_width=WIDEST), rows).maximum
+    lines = (line for cell in rows.columns[-1].cells for line in str(cell).splitlines())
+    text = max((cell_len(line) for line in lines), default=0)
+    screen.width = max(screen.width, natural - max(0, text - LEAST_TEXT))
+    screen.print(rows)
 
 
 def where(db: Path | None, config: Path | None) -> str:

@@ -1,0 +1,38 @@
+"""The command line. Exit codes: 0 done, 1 failed, 2 usage, 78 configuration."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from daemon.cli import demo, ledger, service, setup, trading, views
+
+app = typer.Typer(
+    name="harvestd",
+    help="Looks after one household's brokerage accounts. Start with `harvestd demo`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for module in (demo, setup, trading, service, views, ledger):
+    module.register(app)
+
+
+def main() -> None:
+    """Entry point: runs a command and turns what it raises on purpose into a sentence and an exit code."""
+    from daemon.errors import HarvestdError
+    from state.store.errors import SchemaMismatch, StoreError
+
+    try:
+        app()
+    except HarvestdError as error:
+        print(f"harvestd: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except SchemaMismatch as error:
+        print(f"harvestd: {error}", file=sys.stderr)
+        sys.exit(78)
+    except StoreError as error:
+        print(f"harvestd: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,33 @@
+"""`harvestd doctor`: what can be checked before anything runs, each line with what to do about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from daemon.cli.common import ConfigOption, DbOption, JsonOption, console, database_path, emit, table
+
+if TYPE_CHECKING:
+    from daemon.doctor import Finding
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the command on the main command line."""
+    app.command("doctor")(doctor)
+
+
+def doctor(db: DbOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Clock, calendar, disk, database, lots, broker: exits 1 on any fault."""
+    from daemon.doctor import examine
+
+    findings: tuple[Finding, ...] = examine(database_path(db, config))
+    if as_json:
+        emit(findings)
+    else:
+        rows = table("Doctor", "", "what", "seen", "what to do")
+        for one in findings:
+            rows.add_row("ok" if one.ok else "FAULT", one.what, one.seen, "" if one.ok else one.remedy)
+        console().print(rows)
+    if not all(one.ok for one in findings):
+        raise typer.Exit(1)

@@ -1,0 +1,178 @@
+"""`harvestd wash-calendar` and `harvestd alerts`: what is closed to trades and until when; what has been told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from daemon.cli.common import ConfigOption, DbOption, JsonOption, emit, reading
+from daemon.cli.views.facts import (
+    DAY,
+    WINDOW,
+    add,
+    as_of,
+    coverage,
+    grid,
+    household,
+    incomplete,
+    say,
+    settings_of,
+    show,
+)
+from state.records import Alert
+
+if TYPE_CHECKING:
+    from daemon.settings import Settings
+    from state.lots import CalendarEntry, WashCalendar
+    from state.store import Store
+
+DayOption = Annotated[
+    datetime | None,
+    typer.Option(
+        "--as-of", help="The day asked about. Default: the last session.", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD"
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedGroup:
+    """Identical symbols closed to one kind of trade, and why. `free_from` is the first day that is not forbidden."""
+
+    symbols: tuple[str, ...]
+    until: date
+    free_from: date
+    account_id: str
+    cause_id: str
+    cause_date: date
+    quantity: Decimal
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CalendarView:
+    """Both lists on one day."""
+
+    as_of: date
+    block_rebuy_after: str
+    accounts: tuple[str, ...]
+    all_clear: bool  # False: some account's history is not known to be complete
+    coverage: str
+    open_orders: int  # not in the lists until they fill
+    do_not_buy: tuple[ClosedGroup, ...]
+    do_not_sell_at_a_loss: tuple[ClosedGroup, ...]
+
+
+def wash_calendar_command(
+    asked: DayOption = None, db: DbOption = None, config: ConfigOption = None, as_json: JsonOption = False
+) -> None:
+    """What not to buy, and what not to sell at a loss, in any account of the household: until when and why."""
+    with reading(db, config) as store:
+        found = calendar_of(store, settings_of(store, config), asked.date() if asked else as_of(store))
+    if as_json:
+        emit(found)
+    else:
+        _print_calendar(found)
+
+
+def calendar_of(store: Store, settings: Settings | None, day: date) -> CalendarView:
+    """The calendar by a replay of the journal, under the user's own idea of what is identical."""
+    accounts = household(store)
+    calendar, rule = _replayed(store, settings, day)
+    return CalendarView(
+        as_of=day,
+        block_rebuy_after=rule,
+        accounts=tuple(account.account_id for account in accounts),
+        all_clear=not incomplete(accounts, day - WINDOW),
+        coverage=coverage(accounts, day - WINDOW),
+        open_orders=len(store.orders.list(only_open=True)),
+        do_not_buy=tuple(_group(entry) for entry in calendar.do_not_buy),
+        do_not_sell_at_a_loss=tuple(_group(entry) for entry in calendar.do_not_sell_at_a_loss),
+    )
+
+
+def _replayed(store: Store, settings: Settings | None, day: date) -> tuple[WashCalendar, str]:
+    """What was known by the end of `day`: later transactions are not in it."""
+    from state.lots import Ledger, wash_calendar
+
+    journal = tuple(row for row in store.journal.all() if row.trade_date <= day)
+    if settings is None:
+        return wash_calendar(Ledger.replay(store.household.accounts(), journal), day), "loss_sale"
+    from daemon.house import ledger_policy
+
+    policy = ledger_policy(settings, store.household.securities())
+    ledger = Ledger.replay(store.household.accounts(), journal, policy)
+    rule = settings.wash_sales.block_rebuy_after
+    return wash_calendar(ledger, day, block_rebuy_after=rule.value), rule.value
+
+
+def _group(entry: CalendarEntry) -> ClosedGroup:
+    return ClosedGroup(
+        symbols=tuple(sorted(entry.symbols)),
+        until=entry.until,
+        free_from=entry.until + DAY,
+        account_id=entry.account_id,
+        cause_id=entry.cause_id,
+        cause_date=entry.cause_date,
+        quantity=entry.quantity,
+        reason=entry.reason,
+    )
+
+
+def _print_calendar(found: CalendarView) -> None:
+    say(f"Wash-sale calendar as of {found.as_of}: 30 days before and after, {found.coverage}.", style="bold")
+    if found.block_rebuy_after == "any_sale":
+        say("Names are closed to purchases after any sale (wash_sales.block_rebuy_after: any_sale).")
+    if found.open_orders:
+        say(f"{found.open_orders} open orders are not in it until they fill.")
+    _print_groups("Do not buy in any account: it would disallow a loss already taken", found.do_not_buy)
+    _print_groups("Do not sell other lots at a loss: what was bought would disallow it", found.do_not_sell_at_a_loss)
+
+
+def _print_groups(title: str, groups: Sequence[ClosedGroup]) -> None:
+    """One line a cause, by symbols; the last line of a group says when it is free of all."""
+    if not groups:
+        say(f"\n{title}. Nothing is closed by what is known.")
+        return
+    rows = grid("symbols", "free from", "account", "why")
+    previous: tuple[str, ...] = ()
+    for one in sorted(groups, key=lambda group: (group.symbols, group.until)):
+        shown = "" if one.symbols == previous else ", ".join(one.symbols)
+        add(rows, shown, one.free_from.isoformat(), one.account_id, one.reason.partition(";")[0])
+        previous = one.symbols
+    show(rows, title)
+
+
+# ------------------------------------------------------------------ alerts
+
+
+def alerts(
+    most: Annotated[int, typer.Option("--most", help="The newest so many.", min=1)] = 50,
+    db: DbOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What the daemon has told: harvests, plans that wait or fail, differences with the broker, recoveries."""
+    with reading(db, config) as store:
+        day, found = as_of(store), store.alerts.list(most)
+    if as_json:
+        emit({"as_of": day, "alerts": found})
+        return
+    if not found:
+        say(f"No alerts as of {day}.")
+        return
+    say(f"As of {day}: the newest {len(found)} alerts, newest last.")
+    _print_alerts(found)
+
+
+def _print_alerts(found: Sequence[Alert]) -> None:
+    styles = {"info": None, "warning": "yellow", "error": "red", "halt": "bold red"}
+    rows = grid("raised (UTC)", "level", "message")
+    for one in found:
+        level = "recovered" if one.recovered else one.level.value
+        add(rows, f"{one.raised_at:%Y-%m-%d %H:%M}", level, one.message, style=styles[one.level.value])
+    show(rows)

@@ -1,0 +1,106 @@
+"""What can be checked before, or beside, a running daemon. Reads only."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from daemon import gate
+from daemon.clock import WallClock
+from daemon.errors import HarvestdError
+from daemon.lots_check import compare
+from daemon.market_calendar import MarketCalendar
+from daemon.opening import looking_house
+from state.store import Store, StoreError
+
+LEAST_FREE_MB = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at: what was seen, and what to do when it is a fault."""
+
+    what: str
+    ok: bool
+    seen: str
+    remedy: str
+
+
+def examine(database: Path) -> tuple[Finding, ...]:
+    """Every finding; a check that cannot be made is a fault, never a pass."""
+    return tuple(_findings(database))
+
+
+def _findings(database: Path) -> Iterator[Finding]:
+    yield _tried("exchange calendar", _calendar, "Update exchange_calendars; without it nothing is traded.")
+    free = shutil.disk_usage(database.parent if str(database.parent) else ".").free // 1_000_000
+    yield Finding(
+        "disk", free >= LEAST_FREE_MB, f"{free:,} MB free", f"Free some space; at least {LEAST_FREE_MB} MB are needed."
+    )
+    opened = _tried(
+        "database", lambda: _database(database), "See the message; `harvestd demo` makes a database to try."
+    )
+    yield opened
+    if not opened.ok:
+        return
+    yield _tried("lots equal a replay of the journal", lambda: _lots(database), "harvestd ledger rebuild")
+    halted = gate.is_halted(database)
+    seen = gate.halt_reason(database) if halted else "not halted"
+    yield Finding("halt", not halted, seen, "`harvestd resume` when the reason is gone.")
+    yield _tried(
+        "broker and reconciliation", lambda: _broker(database), "See the locked symbols in `harvestd positions`."
+    )
+
+
+def _tried(what: str, look: Callable[[], str], remedy: str) -> Finding:
+    try:
+        return Finding(what, True, look(), remedy)
+    except (HarvestdError, StoreError, OSError, ValueError) as error:
+        return Finding(what, False, str(error), remedy)
+
+
+def _calendar() -> str:
+    today = WallClock().now().date()
+    calendar = MarketCalendar.new_york(today - timedelta(days=10), today + timedelta(days=30))
+    upcoming = calendar.upcoming(WallClock().now())
+    return f"next session {upcoming.session}, closes {upcoming.closes_at:%H:%M} UTC"
+
+
+def _database(database: Path) -> str:
+    store = Store.open(database, read_only=True)
+    try:
+        return f"{database}: {store.journal.count()} journal rows, kind {store.meta.get('kind') or 'household'}"
+    finally:
+        store.close()
+
+
+def _lots(database: Path) -> str:
+    store = Store.open(database, read_only=True)
+    try:
+        found = compare(store)
+    finally:
+        store.close()
+    if found.differences:
+        raise ValueError(f"{len(found.differences)} differences, first: {found.differences[0]}")
+    return f"{found.lots} lots, {found.realized} realized rows"
+
+
+def _broker(database: Path) -> str:
+    from daemon.cycle import observed
+
+    with looking_house(database) as house:
+        lines = []
+        for account in house.managed:
+            snapshot = observed(house, account)
+            said = house.brokers[account.account_id].account()
+            if account.account_number and said.account_number != account.account_number:
+                raise ValueError(
+                    f"expected account number {account.account_number}, the broker says {said.account_number}"
+                )
+            if snapshot.locks:
+                raise ValueError("; ".join(snapshot.locks.values()))
+            lines.append(f"{account.account_id}: {len(snapshot.positions)} positions agree, cash {snapshot.cash} USD")
+    return "; ".join(lines)

@@ -1,0 +1,83 @@
+"""Proving that what is stored is what the journal says, and making it again when it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+from daemon.house import ledger_policy
+from daemon.settings import Settings
+from state.lots import Ledger
+from state.records import Lot, RealizedRow
+from state.store import Store
+from state.store.types import decimal_text
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A full replay against the stored rows; `differences` is empty when they are equal."""
+
+    transactions: int
+    lots: int
+    realized: int
+    digest: str
+    differences: tuple[str, ...]
+
+
+def compare(store: Store) -> Comparison:
+    """Replay the journal and compare every stored lot and realized row with it."""
+    ledger = full_replay(store)
+    accounts = store.household.accounts()
+    expected_lots = [lot for one in accounts for lot in _queues(ledger, one.account_id)]
+    expected_rows = list(ledger.realized())
+    differences = [
+        *_differences("lot", expected_lots, store.lots.lots()),
+        *_differences("realized row", expected_rows, store.lots.realized()),
+    ]
+    return Comparison(
+        store.journal.count(), len(expected_lots), len(expected_rows), ledger.digest(), tuple(differences)
+    )
+
+
+def rebuild(store: Store) -> int:
+    """Replace every derived row by what the journal says; returns the number of journal rows."""
+    ledger = full_replay(store)
+    symbols = {row.symbol for row in store.journal.all() if row.symbol} | {lot.symbol for lot in store.lots.lots()}
+    queues = [
+        ledger.disposal_queue(one.account_id, symbol)
+        for one in store.household.accounts()
+        for symbol in sorted(symbols)
+    ]
+    store.lots.replace_symbols(symbols, queues, ledger.realized())
+    return store.journal.count()
+
+
+def full_replay(store: Store) -> Ledger:
+    """The ledger of the whole journal, under the policy of the settings the database was made with."""
+    text = store.meta.get("settings")
+    settings = Settings.model_validate_json(text) if text else None
+    policy = ledger_policy(settings, store.household.securities()) if settings else None
+    accounts, journal = store.household.accounts(), store.journal.all()
+    return Ledger.replay(accounts, journal, policy) if policy else Ledger.replay(accounts, journal)
+
+
+def _queues(ledger: Ledger, account_id: str) -> list[Lot]:
+    symbols = sorted({lot.symbol for lot in ledger.open_lots(account_id)})
+    return [lot for symbol in symbols for lot in ledger.disposal_queue(account_id, symbol)]
+
+
+def _differences(what: str, expected: Iterable[Lot | RealizedRow], stored: Iterable[Lot | RealizedRow]) -> list[str]:
+    wanted, seen = sorted(map(_text, expected)), sorted(map(_text, stored))
+    missing = [f"{what} expected, not stored: {text}" for text in wanted if text not in set(seen)]
+    extra = [f"{what} stored, not expected: {text}" for text in seen if text not in set(wanted)]
+    doubled = [f"{what}s: expected {len(wanted)}, were {len(seen)}"] if len(wanted) != len(seen) else []
+    return [*missing, *extra, *doubled]
+
+
+def _text(record: Lot | RealizedRow) -> str:
+    """One line with every field; decimals in their canonical form."""
+    parts = []
+    for item in fields(record):
+        value = getattr(record, item.name)
+        parts.append(f"{item.name}={decimal_text(value) if hasattr(value, 'is_finite') else value}")
+    return " ".join(parts)

@@ -1,0 +1,52 @@
+"""The daemon in the foreground: APScheduler ticks, nothing else. SIGTERM and Ctrl-C end it between two ticks.
+
+In the simulated world each beat moves the world to its next instant and lets the daemon do what is due there.
+"""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+import structlog
+
+from daemon.demo.world import World
+
+log = structlog.get_logger("service")
+
+BEATS_A_SESSION = 3  # when nothing waits: before the open, at the decision, in the evening
+
+
+def serve(world: World, *, speed: float, sessions: int) -> None:
+    """Run until stopped, for so many sessions, or (sessions=0) until the prices end. `speed` in sessions a second."""
+    from apscheduler.schedulers.blocking import BlockingScheduler
+
+    scheduler = BlockingScheduler(timezone="UTC")
+    beats = world.beats()
+    lived = 0
+
+    def beat() -> None:
+        nonlocal lived
+        found = next(beats, None)
+        if found is None:
+            log.info("the simulated prices end here")
+            scheduler.shutdown(wait=False)
+            return
+        session, is_over = found
+        if is_over:
+            lived += 1
+            log.info("session over", session=session.session.isoformat())
+        if sessions and lived >= sessions:
+            scheduler.shutdown(wait=False)
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        log.info("stopping", signal=signal.Signals(number).name)
+        scheduler.shutdown(wait=False)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    seconds = max(0.001, 1 / (speed * BEATS_A_SESSION))
+    scheduler.add_job(beat, "interval", seconds=seconds, max_instances=1, coalesce=True, misfire_grace_time=None)
+    accounts = [one.account_id for one in world.house.managed]
+    log.info("harvestd runs", mode=world.house.settings.mode.value, accounts=accounts, venue="simulated")
+    scheduler.start()
