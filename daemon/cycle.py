@@ -22,7 +22,7 @@ def run_cycle(house: House, account: Account) -> Plan | None:
     plan = propose(house, snapshot, triggers, opportunities)  # the optimizer, whole shares, lot-level trades
     verdict = check(house, snapshot, plan)  # wash sales, limits, restrictions, market state: reason codes
     decision = decide(house, snapshot, plan, verdict)  # execute, ask for approval, or refuse
-    return record(house, snapshot, plan, decision)  # history; intents on disk; alerts into the outbox
+    return record(house, snapshot, opportunities, plan, decision)  # history; intents on disk; alerts into the outbox
 
 
 def work_cycle(house: House, account: Account) -> None:

@@ -25,6 +25,7 @@ from daemon.sync import Snapshot
 from state.reasons import Reason, ReasonCode, because
 from state.records import AlertLevel, Intent, IntentState, Plan, PlanState
 from state.store import Approval, Command
+from strategy.types import Opportunity
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +50,39 @@ def decide(house: House, snapshot: Snapshot, proposed: Proposed | None, verdict:
     return Decision(plan, PlanState.AWAITING_APPROVAL if reasons else PlanState.EXECUTING, reasons)
 
 
-def record(house: House, snapshot: Snapshot, proposed: Proposed | None, decision: Decision | None) -> Plan | None:
+def record(
+    house: House,
+    snapshot: Snapshot,
+    opportunities: tuple[Opportunity, ...],
+    proposed: Proposed | None,
+    decision: Decision | None,
+) -> Plan | None:
     """Write the decision, its intents and alerts, and that this session's decision is taken: all or nothing."""
     now = snapshot.now
     with house.store.transaction():
         plan = None
         if decision is not None:
             plan = _write(house, decision, now)
+        for item in opportunities:
+            _tell_left_alone(house, snapshot, item)
         if snapshot.session is not None and snapshot.state is DaemonState.OPEN:
             day, account_id = snapshot.session.session, snapshot.account.account_id
             if proposed is not None and proposed.is_rebalance:
                 house.store.agenda.mark(day, REBALANCE, account_id, now)
             house.store.agenda.mark(day, Task.DECIDE.value, account_id, now)
         return plan
+
+
+def _tell_left_alone(house: House, snapshot: Snapshot, item: Opportunity) -> None:
+    """A loss worth taking that the household's own purchase forbids: told once a window."""
+    if item.verdict.code is ReasonCode.WASH_PURCHASE_IN_WINDOW:
+        details = dict(item.verdict.details)
+        key = f"left_alone:{snapshot.account.account_id}:{item.symbol}:{details.get('until')}"
+        text = (
+            f"{item.symbol}: a loss of {item.gross_loss_usd:,.0f} USD is left alone until {details.get('until')}, "
+            f"selling it would be a wash sale: {details.get('why')}"
+        )
+        raise_alert(house.store, key, AlertLevel.INFO, text, snapshot.now)
 
 
 def _write(house: House, decision: Decision, now: datetime) -> Plan | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
+from decimal import Decimal
+from typing import Any
 
 from daemon.house import ledger_policy
 from daemon.settings import Settings
@@ -74,10 +76,12 @@ def _differences(what: str, expected: Iterable[Lot | RealizedRow], stored: Itera
     return [*missing, *extra, *doubled]
 
 
-def _text(record: Lot | RealizedRow) -> str:
-    """One line with every field; decimals in their canonical form."""
-    parts = []
-    for item in fields(record):
-        value = getattr(record, item.name)
-        parts.append(f"{item.name}={decimal_text(value) if hasattr(value, 'is_finite') else value}")
-    return " ".join(parts)
+def _text(record: Any) -> str:
+    """One line with every field, nested ones too; decimals in their canonical form."""
+    if isinstance(record, Decimal):
+        return decimal_text(record)
+    if isinstance(record, tuple):
+        return "(" + ", ".join(_text(item) for item in record) + ")"
+    if is_dataclass(record):
+        return " ".join(f"{item.name}={_text(getattr(record, item.name))}" for item in fields(record))
+    return str(record)

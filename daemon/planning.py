@@ -46,6 +46,7 @@ RECONSIDER_AFTER_SESSIONS = 10
 # of so many daily standard deviations, and of at least this fraction.
 ADVERSE_DEVIATIONS = Decimal(4)
 ADVERSE_LEAST = Decimal("0.05")
+HEAVY_LOSS = Decimal("0.0025")  # of net asset value
 
 
 # ------------------------------------------------------------------ what the strategy is told
@@ -223,15 +224,43 @@ def scan(house: House, snapshot: Snapshot, masks: WashMasks | None = None) -> tu
     today = today_of(house, snapshot)
     masks = masks or masks_for(house, snapshot, today)
     locked = _locked(house, snapshot)
+    closed = frozenset(masks.no_buy) | locked
+    first_look = _scan(house, snapshot, masks, locked, _replacements(house, closed))
+    return _scan(house, snapshot, masks, locked, _replacements(house, closed | at_stake(first_look)))
+
+
+def at_stake(opportunities: Iterable[Opportunity]) -> frozenset[str]:
+    """Names whose own loss is past its trigger: bought now, they could not be harvested for another 30 days."""
+    waiting = (ReasonCode.HARVEST_TAKEN, ReasonCode.WASH_PURCHASE_IN_WINDOW, ReasonCode.REPLACEMENT_NONE_FREE)
+    return frozenset(item.symbol for item in opportunities if item.verdict.code in waiting)
+
+
+def _heavy(waiting: frozenset[str], opportunities: Iterable[Opportunity], nav: Decimal) -> frozenset[str]:
+    """Those whose waiting loss is too large to be locked up for the sake of a weight."""
+    least = HEAVY_LOSS * nav
+    return frozenset(item.symbol for item in opportunities if item.symbol in waiting and item.gross_loss_usd > least)
+
+
+def _replacements(house: House, excluded: frozenset[str]) -> Mapping[str, tuple[str, ...]]:
     groups = house.ledger.group_of
-    replacements = choose_replacements(
+    return choose_replacements(
         names=house.names,
         model=house.risk(),
         sectors=sectors_of(house),
-        excluded=frozenset(masks.no_buy) | locked,
+        excluded=excluded,
         identical=lambda one, other: other in groups(one),
         count=house.settings.harvest.replacements_per_name,
     )
+
+
+def _scan(
+    house: House,
+    snapshot: Snapshot,
+    masks: WashMasks,
+    locked: frozenset[str],
+    replacements: Mapping[str, tuple[str, ...]],
+) -> tuple[Opportunity, ...]:
+    today = today_of(house, snapshot)
     return scan_losses(
         today=today,
         queues=queues_of(snapshot),
@@ -438,12 +467,11 @@ def situation_of(
     locked = _locked(house, snapshot)
     active = active_weights(house, snapshot)
     today = today_of(house, snapshot)
+    waiting = at_stake(opportunities)
     underweight = {
         name: -float(weight)
         for name, weight in zip(house.names, active, strict=True)
-        if name not in masks.no_buy
-        and name not in locked
-        and not any(item.taken and item.symbol == name for item in opportunities)
+        if name not in masks.no_buy and name not in locked and name not in waiting
     }
     quotes = snapshot.quotes
     return Situation(
@@ -481,6 +509,7 @@ def situation_of(
             ordered=snapshot.account.relief_method.value != "specific",
         ),
         rebalance=rebalance,
+        at_stake=waiting if not rebalance else _heavy(waiting, opportunities, snapshot.nav),
         breach=breach,
         gain_max=math.inf if breach else settings.rebalance_gain_max_pct / 100,
         profile=house.tax_profile,

@@ -68,6 +68,7 @@ class Situation:
     opportunities: tuple[Opportunity, ...]
     deposit_names: tuple[str, ...]
     rebalance: bool
+    at_stake: frozenset[str]  # names not to buy, because their own loss waits to be harvested
     breach: bool  # tracking error is above its limit before the plan
     gain_max: float  # a rebalance sells no lot with a larger gain, as a fraction of its value
     profile: TaxProfile
@@ -99,6 +100,10 @@ def propose(situation: Situation) -> Proposal:
     program = build_program(situation, taken)
     before = situation.risk.tracking_error(program.weights_held - program.benchmark_weights)
     solution, rounded, notes = _solve(situation, program)
+    if situation.breach and situation.at_stake and not (rounded and solution.tracking_error <= _limit(situation)):
+        # Mending the breach needs names whose own losses wait: the limit comes first.
+        program = build_program(replace(situation, at_stake=frozenset()), taken)
+        solution, rounded, notes = _solve(situation, program)
     if solution.status not in ("optimal", "near_optimal") or rounded is None:
         code = ReasonCode.PLAN_INFEASIBLE if solution.status == "infeasible" else ReasonCode.PLAN_SOLVER_FAILED
         reason = because(code, status=solution.status, why="; ".join(solution.reasons) or "none given")
@@ -120,6 +125,10 @@ def propose(situation: Situation) -> Proposal:
         weights_planned={name: weight.quantize(Decimal("0.000001")) for name, weight in weights.items() if weight},
         notes=notes,
     )
+
+
+def _limit(situation: Situation) -> float:
+    return situation.policy.tracking_error_max * (1 + 1e-6)
 
 
 def build_program(situation: Situation, taken: Mapping[str, Opportunity]) -> LotProgram:
@@ -188,7 +197,7 @@ def _may_buy(situation: Situation, taken: Mapping[str, Opportunity]) -> BoolArra
         wanted = set(situation.deposit_names)
         for item in taken.values():
             wanted.update(item.replacements)
-    closed = set(situation.masks.no_buy) | set(taken) | situation.locked
+    closed = set(situation.masks.no_buy) | set(taken) | situation.locked | situation.at_stake
     return np.array([name in wanted and name not in closed for name in situation.names], dtype=bool)
 
 
@@ -278,17 +287,26 @@ def _sell(situation: Situation, name: str, quantity: Decimal, item: Opportunity 
     lots = planned_lots(situation.queues[name], quantity, price, situation.today)
     gain = sum((lot.gain_loss for lot in lots), ZERO)
     if item is not None:
-        oldest_loss = max((situation.today - lot.acquired).days for lot in lots)
-        why = (
-            f"loss {item.loss_fraction:.1%} of basis, trigger {item.trigger_fraction:.1%}; "
-            f"worth about {item.tax_value_usd:,.0f} USD of tax at the stated rates, before cost"
-        )
-        reason, days = item.reason, oldest_loss
+        reason, days, why = item.reason, *_harvest_words(situation, lots, item)
     else:
         why = "brings the weight back towards the benchmark" + (f", realizing {gain:,.0f} USD" if gain else "")
         reason, days = TradeReason.REBALANCE, (situation.today - lots[0].acquired).days
     cost = (quantity * price * Decimal(repr(situation.half_spreads.get(name, 0.0)))).quantize(Decimal("0.01"))
     return PlannedTrade(0, name, Side.SELL, quantity, price, reason, why, lots=lots, days_held=days, cost=cost)
+
+
+def _harvest_words(situation: Situation, lots: Sequence[PlannedLot], item: Opportunity) -> tuple[int, str]:
+    """Days the oldest loss lot was held, and why this sale is worth it: figures of the lots sold, at plan prices."""
+    losses = [lot for lot in lots if lot.gain_loss < 0] or list(lots)
+    depth = -sum((lot.gain_loss for lot in losses), ZERO) / sum((lot.basis for lot in losses), ZERO)
+    profile = situation.profile
+    rates = {Term.SHORT: profile.short_term_rate, Term.LONG: profile.long_term_rate}
+    worth = -sum(float(lot.gain_loss) * rates[lot.term] for lot in lots)
+    days = max((situation.today - lot.acquired).days for lot in losses)
+    text = (
+        f"loss lots {depth:.1%} below basis, trigger {item.trigger_fraction:.1%}; saves about {worth:,.0f} USD of tax"
+    )
+    return days, f"{text} at the stated rates, before cost"
 
 
 def planned_lots(queue: Sequence[Lot], quantity: Decimal, price: Decimal, today: date) -> tuple[PlannedLot, ...]:

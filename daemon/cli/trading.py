@@ -34,12 +34,19 @@ def register(app: typer.Typer) -> None:
 # ------------------------------------------------------------------ looking
 
 
-def plan(db: DbOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def plan(
+    db: DbOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    rebalance: Annotated[
+        bool, typer.Option("--rebalance", help="As if a rebalancing were due by the calendar.")
+    ] = False,
+) -> None:
     """What it would trade now, lot by lot, and why. Works on a private copy; places nothing."""
     from daemon.opening import looking_house
 
     with looking_house(database_path(db, config)) as house:
-        found = _proposed(house)
+        found = _proposed(house, rebalance=rebalance)
         if as_json:
             emit(_plan_json(house, *found))
         else:
@@ -61,14 +68,18 @@ def opportunities(db: DbOption = None, config: ConfigOption = None, as_json: Jso
 Found = tuple["Proposed | None", "tuple[Opportunity, ...]", tuple[str, ...]]
 
 
-def _proposed(house: House) -> Found:
+def _proposed(house: House, *, rebalance: bool = False) -> Found:
     """The cycle of the first managed account up to its decision: plan, opportunities, and what the checks say."""
     from daemon.cycle import observed
     from daemon.planning import check, find_triggers, propose, scan
+    from state.reasons import ReasonCode, because
 
     snapshot = observed(house, house.managed[0])
     seen = scan(house, snapshot)
-    proposed = propose(house, snapshot, find_triggers(house, snapshot), seen)
+    triggers = find_triggers(house, snapshot)
+    if rebalance:
+        triggers = (*triggers, because(ReasonCode.TRIGGER_SCHEDULE, every="asked for with --rebalance"))
+    proposed = propose(house, snapshot, triggers, seen)
     verdict = tuple(str(reason) for reason in check(house, snapshot, proposed))
     return proposed, proposed.proposal.opportunities if proposed else seen, verdict
 

@@ -28,7 +28,7 @@ HABITS = (
 # Bought on this day whatever happens: days before prices fell far enough for a harvest of the name.
 BEFORE_A_HARVEST = ((SPOUSE, date(2020, 3, 4), "CVX", 40),)
 # The first harvest on or after the day: bought back so many sessions later.
-AFTER_A_HARVEST = ((IRA, date(2020, 3, 1), 6, 25), (SPOUSE, date(2022, 5, 1), 9, 30))
+AFTER_A_HARVEST = ((IRA, date(2020, 3, 1), 6, 60), (SPOUSE, date(2022, 5, 1), 9, 30))
 
 
 @dataclass(frozen=True, slots=True)
