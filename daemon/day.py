@@ -7,12 +7,13 @@ from datetime import timedelta
 from decimal import Decimal
 
 from brokers.errors import BrokerUnavailable
-from daemon import execution, gate
+from daemon import execution
 from daemon.agenda import Task, due
 from daemon.alerts import drain, raise_alert, recover
 from daemon.clock import NEW_YORK
 from daemon.cycle import observed, run_cycle, work_cycle
 from daemon.errors import MustHalt
+from daemon.halt import halt
 from daemon.house import House
 from daemon.planning import active_weights, today_of
 from daemon.sync import Snapshot
@@ -49,7 +50,7 @@ def _attempt(house: House, account: Account, task: Task) -> bool:
     try:
         _do(house, account, task)
     except MustHalt as contradiction:
-        gate.halt(house.store.path, str(contradiction), now)
+        halt(house.store.path, str(contradiction), now)
         house.forget()
         raise_alert(house.store, f"halt:{now:%Y%m%d%H%M%S}", AlertLevel.HALT, f"Trading halted: {contradiction}", now)
         return False

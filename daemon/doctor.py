@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from daemon import gate
 from daemon.clock import WallClock
 from daemon.errors import HarvestdError
+from daemon.halt import halt_reason, is_halted
 from daemon.lots_check import compare
 from daemon.market_calendar import MarketCalendar
 from daemon.opening import looking_house
@@ -47,8 +47,8 @@ def _findings(database: Path) -> Iterator[Finding]:
     if not opened.ok:
         return
     yield _tried("lots equal a replay of the journal", lambda: _lots(database), "harvestd ledger rebuild")
-    halted = gate.is_halted(database)
-    seen = gate.halt_reason(database) if halted else "not halted"
+    halted = is_halted(database)
+    seen = halt_reason(database) if halted else "not halted"
     yield Finding("halt", not halted, seen, "`harvestd resume` when the reason is gone.")
     yield _tried(
         "broker and reconciliation", lambda: _broker(database), "See the locked symbols in `harvestd positions`."

@@ -1,8 +1,4 @@
-"""The last door before the broker. Every submit passes here; what cannot be checked does not pass.
-
-Halt is a file beside the database, so that it works with the database locked and the network down; only
-`harvestd resume` removes it.
-"""
+"""The last door before the broker. Every submit passes here; what cannot be checked does not pass."""
 
 from __future__ import annotations
 
@@ -13,6 +9,7 @@ from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 
+from daemon.halt import halt_reason, is_halted
 from daemon.market_calendar import SessionTimes
 from daemon.settings import Settings
 from state.reasons import Reason, ReasonCode, because
@@ -28,34 +25,6 @@ class DaemonState(StrEnum):
     STALE = "STALE"  # data too old, or the clocks disagree
     CLOSED = "CLOSED"  # the market is closed
     HALTED = "HALTED"  # a person, or a contradiction, stopped trading
-
-
-def halt_file(database_path: Path) -> Path:
-    """Where the halt of a database lies."""
-    return database_path.with_name(database_path.name + ".halt")
-
-
-def is_halted(database_path: Path) -> bool:
-    """True when halted, and also when that cannot be found out."""
-    try:
-        return halt_file(database_path).exists()
-    except OSError:
-        return True
-
-
-def halt(database_path: Path, reason: str, now: datetime) -> None:
-    """Stop all submits, durably. Doing so twice keeps the first reason."""
-    path = halt_file(database_path)
-    if not path.exists():
-        path.write_text(f"{now.isoformat()} {reason}\n", encoding="utf-8")
-
-
-def halt_reason(database_path: Path) -> str:
-    """When and why trading was halted."""
-    try:
-        return halt_file(database_path).read_text(encoding="utf-8").strip()
-    except OSError:
-        return "no reason readable"
 
 
 def market_state(session: SessionTimes | None, clock: BrokerClock, now: datetime) -> tuple[DaemonState, Reason | None]:

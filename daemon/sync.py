@@ -14,7 +14,8 @@ from decimal import Decimal
 
 from brokers.protocol import Broker
 from daemon.alerts import raise_alert, recover
-from daemon.gate import DaemonState, is_halted, market_state
+from daemon.gate import DaemonState, market_state
+from daemon.halt import is_halted
 from daemon.house import House
 from daemon.market_calendar import SessionTimes
 from state.lots import Ledger

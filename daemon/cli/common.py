@@ -39,17 +39,22 @@ def database_path(db: Path | None, config: Path | None) -> Path:
     """
     if db is not None:
         return db
-    from daemon.settings import config_path, load_settings
-
-    path = config_path(config, os.environ)
+    path = config or Path(os.environ.get("HARVESTD_CONFIG", "config.yaml"))
     if path.exists() or config is not None:
-        configured = load_settings(path, os.environ).database.path
+        configured = _configured(path)
         if configured.exists() or not DEMO_DATABASE.exists():
             return configured
     if DEMO_DATABASE.exists():
         print(f"(the demo's database, {DEMO_DATABASE})", file=sys.stderr)
         return DEMO_DATABASE
     raise NotFound("No database yet. `harvestd demo` makes one to look around in; `harvestd init` starts your own.")
+
+
+def _configured(path: Path) -> Path:
+    """The database that a configuration names. Raises ConfigurationRefused when anything in it is wrong."""
+    from daemon.settings import load_settings
+
+    return load_settings(path, os.environ).database.path
 
 
 @contextmanager

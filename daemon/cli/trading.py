@@ -232,28 +232,27 @@ def halt(
     config: ConfigOption = None,
 ) -> None:
     """Stop all orders at once. Works with the database locked and the network down; only `resume` lifts it."""
-    from daemon import gate
     from daemon.clock import WallClock
+    from daemon.halt import halt as stop_orders
+    from daemon.halt import halt_file, halt_reason
 
     path = database_path(db, config)
     if not path.exists():
         raise NotFound(f"No database at {path}; nothing to halt.")
-    gate.halt(path, reason, WallClock().now())
-    console().print(
-        f"Halted: {gate.halt_reason(path)}. No order leaves until `harvestd resume`. {gate.halt_file(path)}"
-    )
+    stop_orders(path, reason, WallClock().now())
+    console().print(f"Halted: {halt_reason(path)}. No order leaves until `harvestd resume`. {halt_file(path)}")
 
 
 def resume(db: DbOption = None, config: ConfigOption = None) -> None:
     """Lift a halt."""
-    from daemon import gate
+    from daemon.halt import halt_file, halt_reason
 
     path = database_path(db, config)
-    if not gate.halt_file(path).exists():
+    if not halt_file(path).exists():
         console().print("Not halted.")
         return
-    reason = gate.halt_reason(path)
-    gate.halt_file(path).unlink()
+    reason = halt_reason(path)
+    halt_file(path).unlink()
     console().print(f"Resumed. It was halted: {reason}")
 
 

@@ -14,7 +14,8 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
-from daemon.cli.setup import register, replaced
+from daemon.cli.setup import register
+from daemon.onboarding import replaced
 from daemon.settings import EXAMPLE, Mode, load_settings
 from daemon.settings.document import parse
 from state.records import AccountType, ReliefMethod
@@ -136,7 +137,7 @@ def test_replacing_a_value_touches_nothing_else() -> None:
 
 def test_the_check_does_not_load_what_it_does_not_need() -> None:
     code = (
-        "import sys, daemon.cli.setup\n"
+        "import sys, daemon.onboarding\n"
         "slow = {'keyring', 'rich', 'pandas', 'numpy', 'sqlalchemy', 'scipy'} & set(sys.modules)\n"
         "assert not slow, slow"
     )

@@ -16,9 +16,10 @@ import typer
 from typer.testing import CliRunner
 from views_household import ABOVE, AS_OF, CLOSES, HARVEST, LOCK, NOW, STUCK, WAITING, household
 
-from daemon import figures, gate
+from daemon import figures
 from daemon.cli import views
 from daemon.errors import NotFound
+from daemon.halt import halt, halt_file
 from state.store import NotADatabase, Store
 from strategy.scan import blocked_losses
 
@@ -173,12 +174,12 @@ def test_status_names_what_waits_what_is_locked_and_what_is_wrong(run: Run, read
 
 
 def test_status_says_when_trading_is_halted(run: Run, read: Any, database: Path) -> None:
-    gate.halt(database, "a test", NOW)
+    halt(database, "a test", NOW)
     try:
         assert "HALTED: 2026-06-30T20:10:00+00:00 a test" in run("status")
         assert read("status")["halted"] is True
     finally:
-        gate.halt_file(database).unlink()
+        halt_file(database).unlink()
     assert read("status")["halted"] is False
 
 

@@ -6,8 +6,10 @@ stopped for a week shows last week's figures and says so.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +28,26 @@ WINDOW = timedelta(days=30)  # how far a purchase reaches to disallow a loss (IR
 SATURDAY = 5
 WIDEST = 1000  # characters; only a bound for measuring
 LEAST_TEXT = 28  # a last column of text is not squeezed below this
+
+
+@dataclass(frozen=True, slots=True)
+class ModeAndLimit:
+    """The two settings that `status` shows; None where nothing is configured."""
+
+    mode: str | None
+    tracking_error_max_bps: float | None
+
+
+def mode_and_limit(store: Store, config: Path | None) -> ModeAndLimit:
+    """As `settings_of`, but a demo's stored settings are read without the settings' whole machinery: it is slow."""
+    text = store.meta.get("settings")
+    if text is not None:
+        stored = json.loads(text)
+        return ModeAndLimit(stored["mode"], stored["optimizer"]["tracking_error_max_bps"])
+    settings = settings_of(store, config)
+    if settings is None:
+        return ModeAndLimit(None, None)
+    return ModeAndLimit(settings.mode.value, settings.optimizer.tracking_error_max_bps)
 
 
 def settings_of(store: Store, config: Path | None) -> Settings | None:

@@ -25,15 +25,15 @@ from daemon.cli.views.facts import (
     incomplete,
     is_demo,
     managed,
+    mode_and_limit,
     next_weekday,
-    settings_of,
     today,
     where,
 )
 from state.records import ZERO, Account, IntentState, PlanState
 
 if TYPE_CHECKING:
-    from daemon.settings import Settings
+    from daemon.cli.views.facts import ModeAndLimit
     from state.store import Store
 
 LABEL_WIDTH = 21
@@ -124,7 +124,7 @@ class Status:
 def status(db: DbOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Where things stand: mode, value, losses of the year, what waits for you, what is locked."""
     with reading(db, config) as store:
-        found = status_of(store, settings_of(store, config), where(db, config))
+        found = status_of(store, mode_and_limit(store, config), where(db, config))
     if as_json:
         emit(found)
     else:
@@ -134,23 +134,23 @@ def status(db: DbOption = None, config: ConfigOption = None, as_json: JsonOption
 # ------------------------------------------------------------------ finding out
 
 
-def status_of(store: Store, settings: Settings | None, options: str = "") -> Status:
+def status_of(store: Store, known: ModeAndLimit, options: str = "") -> Status:
     """The status as the store has it. `options` lead a suggested command to the same database."""
-    from daemon import gate
+    from daemon.halt import halt_reason, is_halted
 
     day, demo = as_of(store), is_demo(store)
     accounts = household(store)
-    halted = gate.is_halted(store.path)
+    halted = is_halted(store.path)
     intents = store.orders.list(only_open=True)
     after = next_weekday(day) if demo else next_weekday(max(day, today() - DAY))
     return Status(
         as_of=day,
         database=store.path,
         demo=demo,
-        mode=settings.mode.value if settings else None,
+        mode=known.mode,
         halted=halted,
-        halt_reason=gate.halt_reason(store.path) if halted else None,
-        accounts=tuple(_account(store, account, settings) for account in managed(accounts)),
+        halt_reason=halt_reason(store.path) if halted else None,
+        accounts=tuple(_account(store, account, known) for account in managed(accounts)),
         losses=losses_of_year(store, accounts, day),
         plans_awaiting_approval=_waiting(store, options),
         orders_open=len(intents),
@@ -162,7 +162,7 @@ def status_of(store: Store, settings: Settings | None, options: str = "") -> Sta
     )
 
 
-def _account(store: Store, account: Account, settings: Settings | None) -> AccountStatus:
+def _account(store: Store, account: Account, known: ModeAndLimit) -> AccountStatus:
     last = store.performance.last(account.account_id)
     return AccountStatus(
         account_id=account.account_id,
@@ -173,7 +173,7 @@ def _account(store: Store, account: Account, settings: Settings | None) -> Accou
         cash_usd=last.cash if last else None,
         benchmark_nav_usd=last.benchmark_nav if last else None,
         tracking_error_bps=round(last.tracking_error_bps, 1) if last and last.tracking_error_bps is not None else None,
-        tracking_error_limit_bps=settings.optimizer.tracking_error_max_bps if settings else None,
+        tracking_error_limit_bps=known.tracking_error_max_bps,
         tracking_error_note=last.tracking_error_note if last else "",
     )
 
