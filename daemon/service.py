@@ -5,6 +5,7 @@ In the simulated world each beat moves the world to its next instant and lets th
 
 from __future__ import annotations
 
+import logging
 import signal
 from types import FrameType
 
@@ -21,6 +22,7 @@ def serve(world: World, *, speed: float, sessions: int) -> None:
     """Run until stopped, for so many sessions, or (sessions=0) until the prices end. `speed` in sessions a second."""
     from apscheduler.schedulers.blocking import BlockingScheduler
 
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)  # a beat longer than its interval is no news
     scheduler = BlockingScheduler(timezone="UTC")
     beats = world.beats()
     lived = 0

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal
 
 from state.records import ZERO, PlannedTrade, Side
 
@@ -39,7 +39,8 @@ def cut(trades: Sequence[PlannedTrade], unhedged_max: Decimal) -> tuple[Slice, .
     buys = [trade for trade in trades if trade.side is Side.BUY]
     sold = sum((trade.notional for trade in sells), ZERO)
     bought = sum((trade.notional for trade in buys), ZERO)
-    ties = max(1, -int(-sold // unhedged_max)) if sells else 0
+    # Decimal's // truncates towards zero, so -(-a // b) would round down.
+    ties = int((sold / unhedged_max).to_integral_value(ROUND_CEILING)) if sells else 0
     bounds = [sold * number / ties for number in range(1, ties + 1)] if ties else []
     cash_funded = max(bought - sold, ZERO)
     pieces = [*_pieces(sells, bounds, first_tie=1)]

@@ -107,11 +107,12 @@ def propose(situation: Situation) -> Proposal:
     if solution.status not in ("optimal", "near_optimal") or rounded is None:
         code = ReasonCode.PLAN_INFEASIBLE if solution.status == "infeasible" else ReasonCode.PLAN_SOLVER_FAILED
         reason = because(code, status=solution.status, why="; ".join(solution.reasons) or "none given")
-        return Proposal((), (reason,), before, before, None, situation.opportunities)
+        return Proposal((), (reason,), before, before, None, _not_selected(situation.opportunities, ()))
     trades = _trades(situation, taken, rounded)
     if not trades:
         nothing = because(ReasonCode.PLAN_NOTHING_TO_DO)
-        return Proposal((), (nothing,), before, before, solution.certified_gap_bp, situation.opportunities, notes=notes)
+        left_out = _not_selected(situation.opportunities, ())
+        return Proposal((), (nothing,), before, before, solution.certified_gap_bp, left_out, notes=notes)
     shares = planned_shares(situation, trades)
     weights = {name: shares[name] * situation.prices[name] / situation.nav for name in situation.names}
     after = situation.risk.tracking_error(_floats(weights, situation.names) - situation.benchmark_weights)
@@ -177,6 +178,7 @@ def build_program(situation: Situation, taken: Mapping[str, Opportunity]) -> Lot
             cash_max=max(policy.cash_max, 0.0 if may_buy.any() else cash + 1e-6) + situation.outside_weight,
             lot_age_hygiene=0.0,
         ),
+        labels=names,
     )
 
 

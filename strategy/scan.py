@@ -207,12 +207,13 @@ def _worth(
         if gains > 0:
             loss = sum((-each.gain_usd for each in whole.lots if each.is_loss), ZERO)
             return because(ReasonCode.RELIEF_BEHIND_GAINS, gains_in_front=f"{gains:.2f}", loss=f"{loss:.2f}")
+    small = alone if alone is not None and best.net_loss_usd < 0 else best  # the loss itself, not gains in front
     return because(
         ReasonCode.HARVEST_TOO_SMALL,
-        loss=f"{best.net_loss_usd:.2f}",
+        loss=f"{small.net_loss_usd:.2f}",
         minimum=policy.minimum_loss_usd,
-        value=f"{best.tax_value_usd:.2f}",
-        cost=f"{best.cost_usd:.2f}",
+        value=f"{small.tax_value_usd:.2f}",
+        cost=f"{small.cost_usd:.2f}",
     )
 
 

@@ -135,6 +135,8 @@ def _print_trades(house: House, proposed: Proposed) -> None:
     )
     for line in made.reasons:
         out.print(line)
+    if not made.trades:
+        return
     rows = table(
         "Trades", "", "symbol", ">shares", ">price", ">value USD", ">gain/loss", ">disallowed", ">TE bp", ">cost", "why"
     )

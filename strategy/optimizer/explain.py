@@ -56,8 +56,8 @@ def lifted_caps(model: Model) -> tuple[str, ...]:
     cap, held = model.program.limits.name_weight_max, model.program.weights_held
     lifted = np.flatnonzero(model.cap > cap + 1e-12)
     return tuple(
-        f"name {i} is held at {percent(held[i])}, above its limit of {percent(cap[i])}, and can be sold down to "
-        f"{percent(model.cap[i])} only: its limit counts as that"
+        f"name {model.program.label(int(i))} is held at {percent(held[i])}, above its limit of {percent(cap[i])}, and "
+        f"can be sold down to {percent(model.cap[i])} only: its limit counts as that"
         for i in lifted[:MENTIONED]
     )
 
@@ -82,7 +82,9 @@ def out_of_reach(model: Model) -> tuple[str, ...]:
         )
     forced = np.maximum(held - model.cap, 0.0)
     if forced.sum() > limits.turnover_max + SLIGHT:
-        largest = ", ".join(str(i) for i in np.argsort(-forced, kind="stable")[:CONTRIBUTORS] if forced[i] > 0)
+        largest = ", ".join(
+            model.program.label(int(i)) for i in np.argsort(-forced, kind="stable")[:CONTRIBUTORS] if forced[i] > 0
+        )
         reasons.append(
             f"the turnover limit of {percent(limits.turnover_max)} cannot be met: bringing names above their weight "
             f"limit down to it takes {percent(float(forced.sum()))} (names {largest})"
@@ -191,7 +193,7 @@ def _tracking_error_sentence(model: Model, active: FloatArray, slack: float) -> 
     stuck = _stuck(model)
     share = np.where(stuck, contribution, -np.inf) if stuck.any() else contribution
     order = [int(i) for i in np.argsort(-share, kind="stable")[:CONTRIBUTORS] if share[i] > 0]
-    largest = ", ".join(f"{i} at {percent(active[i])}" for i in order)
+    largest = ", ".join(f"{program.label(i)} at {percent(active[i])}" for i in order)
     who = "largest contributors that may not be traded" if stuck.any() else "largest contributors"
     blocked = np.where(stuck, active, 0.0)
     alone = math.sqrt(max(model.variance(blocked), 0.0))
@@ -214,7 +216,7 @@ def _blocked(model: Model, among: BoolArray) -> str:
     if not len(stuck):
         return ""
     order = stuck[np.argsort(-np.abs(model.held_active[stuck]), kind="stable")][:CONTRIBUTORS]
-    return " (largest that may not be traded: " + ", ".join(str(int(i)) for i in order) + ")"
+    return " (largest that may not be traded: " + ", ".join(model.program.label(int(i)) for i in order) + ")"
 
 
 # ------------------------------------------------------------------ what the limits cost
@@ -263,7 +265,7 @@ def binding(model: Model, outcome: Outcome, buy: FloatArray) -> tuple[str, ...]:
 
 
 def _name_words(model: Model, name: int) -> str:
-    return f"weight limit {percent(model.cap[name])} of name {name} binds: 0.1 % more of it"
+    return f"weight limit {percent(model.cap[name])} of name {model.program.label(name)} binds: 0.1 % more of it"
 
 
 def _at_room(model: Model, outcome: Outcome, buy: FloatArray) -> list[tuple[int, float]]:

@@ -65,6 +65,11 @@ class LotProgram:
     may_buy: BoolArray  # (n,)
     may_sell: BoolArray  # (L,)
     limits: Limits
+    labels: tuple[str, ...] = ()  # (n,) what sentences call the names; their index where empty
+
+    def label(self, name: int) -> str:
+        """What a sentence calls a name."""
+        return self.labels[name] if self.labels else str(name)
 
 
 @dataclass(frozen=True, eq=False)
