@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
+from daemon.cli.common import database_path
 from daemon.clock import WallClock
 from daemon.errors import HarvestdError
 from daemon.halt import halt_reason, is_halted
 from daemon.lots_check import compare
 from daemon.market_calendar import MarketCalendar
 from daemon.opening import looking_house
+from daemon.settings import BrokerName, Credentials, check, config_path, secret_source, unsupported
 from state.store import Store, StoreError
 
 LEAST_FREE_MB = 200
@@ -29,12 +32,42 @@ class Finding:
     remedy: str
 
 
-def examine(database: Path) -> tuple[Finding, ...]:
+def examine(db: Path | None, config: Path | None, environ: Mapping[str, str]) -> tuple[Finding, ...]:
     """Every finding; a check that cannot be made is a fault, never a pass."""
-    return tuple(_findings(database))
+    return tuple(_findings(db, config, environ))
 
 
-def _findings(database: Path) -> Iterator[Finding]:
+def _findings(db: Path | None, config: Path | None, environ: Mapping[str, str]) -> Iterator[Finding]:
+    path = config_path(config, environ)
+    if db is None and (path.exists() or config is not None):
+        yield from _configuration(path, environ)
+    try:
+        database = database_path(db, config)
+    except HarvestdError as error:
+        yield Finding("database", False, str(error).splitlines()[0], "`harvestd config check`, or --db")
+        return
+    yield from _installation(database)
+
+
+def _configuration(path: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
+    settings, problems = check(path, environ)
+    seen = "; ".join(str(problem) for problem in problems) or f"{path} is valid"
+    yield Finding("configuration", not problems, seen, "`harvestd config check` lists every problem.")
+    if settings is None:
+        return
+    for note in unsupported(settings):
+        yield Finding("this version", False, f"{note.key}: {note.seen}", note.hint)
+    if any(one.broker is BrokerName.ALPACA for one in settings.household.accounts):
+        for name in (settings.credentials.alpaca_key_id_name, settings.credentials.alpaca_secret_key_name):
+            yield _credential(name, environ, settings.credentials)
+
+
+def _credential(name: str, environ: Mapping[str, str], credentials: Credentials) -> Finding:
+    look = partial(secret_source, name, environ, credentials)
+    return _tried(f"credential {name}", look, "Put it where the section `credentials` of the configuration says.")
+
+
+def _installation(database: Path) -> Iterator[Finding]:
     yield _tried("exchange calendar", _calendar, "Update exchange_calendars; without it nothing is traded.")
     free = shutil.disk_usage(database.parent if str(database.parent) else ".").free // 1_000_000
     yield Finding(

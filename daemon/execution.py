@@ -57,7 +57,6 @@ from state.records import (
 
 log = structlog.get_logger("execution")
 
-IN_DOUBT = (IntentState.SUBMITTING, IntentState.UNKNOWN)
 AT_BROKER = (IntentState.WORKING, IntentState.PARTLY_FILLED)
 
 STATE_OF = {

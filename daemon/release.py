@@ -6,18 +6,19 @@ Asked again after every send, so that a process killed between two sends goes on
     tie k     sells: when the dollars still unhedged, with this sell's, stay within the bound
               buys: when every sell of the tie is over, and never more than the part of them that was filled
 
-An intent of unknown fate counts as sold and as spent: it holds its tie back and locks its cash.
+An intent of unknown fate counts as sold and as spent: it holds its tie back, and locks its symbol and its cash.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from decimal import ROUND_DOWN, Decimal
 
 from state.records import QUANTUM, ZERO, Intent, IntentState, Side
 
 NEVER_LEFT = (IntentState.RECORDED, IntentState.REFUSED)
+IN_DOUBT = (IntentState.SUBMITTING, IntentState.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +37,10 @@ def next_release(
     `intents` are all of the plan's, final ones included; `cash` is the broker's, before working buys.
     """
     free = cash - sum((_working_cost(intent, ask_prices) for intent in intents), ZERO)
+    locked = {intent.symbol for intent in intents if intent.state in IN_DOUBT}
     for tie in sorted({intent.tie or 0 for intent in intents}):
         group = [intent for intent in intents if (intent.tie or 0) == tie]
-        release = _sell(group, intents, unhedged_max) or _buy(group, free, ask_prices)
+        release = _sell(group, intents, unhedged_max, locked) or _buy(group, free, ask_prices, locked)
         if release is not None:
             return release
     return None
@@ -51,9 +53,11 @@ def _working_cost(intent: Intent, ask_prices: Mapping[str, Decimal]) -> Decimal:
     return (intent.submitted_quantity - intent.filled_quantity) * price
 
 
-def _sell(group: Sequence[Intent], intents: Sequence[Intent], unhedged_max: Decimal) -> Release | None:
+def _sell(
+    group: Sequence[Intent], intents: Sequence[Intent], unhedged_max: Decimal, locked: Set[str]
+) -> Release | None:
     for intent in group:
-        if intent.side is Side.SELL and intent.state is IntentState.RECORDED:
+        if intent.side is Side.SELL and intent.state is IntentState.RECORDED and intent.symbol not in locked:
             value = intent.quantity * intent.reference_price
             # A piece rounded up to a whole share may pass the bound by that share.
             if unhedged(intents) + value <= unhedged_max + intent.reference_price:
@@ -86,14 +90,14 @@ def _value(group: Sequence[Intent], side: Side, what: str) -> Decimal:
     return total
 
 
-def _buy(group: Sequence[Intent], free: Decimal, ask_prices: Mapping[str, Decimal]) -> Release | None:
+def _buy(group: Sequence[Intent], free: Decimal, ask_prices: Mapping[str, Decimal], locked: Set[str]) -> Release | None:
     sells = [intent for intent in group if intent.side is Side.SELL]
     if any(not intent.state.is_final for intent in sells):
         return None
     planned = _value(group, Side.SELL, "planned")
     funded = _value(group, Side.SELL, "filled") / planned if planned else Decimal(1)
     for intent in group:
-        if intent.side is Side.BUY and intent.state is IntentState.RECORDED:
+        if intent.side is Side.BUY and intent.state is IntentState.RECORDED and intent.symbol not in locked:
             quantity = _shares(intent.quantity * funded, intent.quantity)
             price = intent.limit_price or ask_prices.get(intent.symbol)
             if price is None:

@@ -57,6 +57,23 @@ def _configured(path: Path) -> Path:
     return load_settings(path, os.environ).database.path
 
 
+def world_path(db: Path | None, config: Path | None) -> Path:
+    """The database of a command that needs a broker. Raises ConfigurationRefused when this version has none for it,
+    before anything is created."""
+    path = database_path(db, config)
+    if path.exists():
+        return path
+    if db is None:
+        from daemon.settings import ConfigurationError, config_path, load_settings, unsupported
+
+        problems = unsupported(load_settings(config_path(config, os.environ), os.environ))
+        if problems:
+            raise ConfigurationError(problems)
+    raise ConfigurationRefused(
+        f"No database at {path}. This version trades in the simulated world of `harvestd demo` only. Nothing started."
+    )
+
+
 @contextmanager
 def reading(db: Path | None, config: Path | None) -> Iterator[Store]:
     """The store of a command that only reads; closed afterwards."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import typer
 
-from daemon.cli.common import ConfigOption, DbOption, JsonOption, console, database_path, emit, table
+from daemon.cli.common import ConfigOption, DbOption, JsonOption, console, emit, table
 
 if TYPE_CHECKING:
     from daemon.doctor import Finding
@@ -18,10 +19,10 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(db: DbOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Clock, calendar, disk, database, lots, broker: exits 1 on any fault."""
+    """Configuration, credentials, calendar, disk, database, lots, broker: exits 1 on any fault."""
     from daemon.doctor import examine
 
-    findings: tuple[Finding, ...] = examine(database_path(db, config))
+    findings: tuple[Finding, ...] = examine(db, config, os.environ)
     if as_json:
         emit(findings)
     else:

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from daemon.cli.common import ConfigOption, DbOption, JsonOption, console, database_path, emit, shares, table, usd
+from daemon.cli.common import (
+    ConfigOption,
+    DbOption,
+    JsonOption,
+    console,
+    database_path,
+    emit,
+    shares,
+    table,
+    usd,
+    world_path,
+)
 from daemon.cli.views import plans_app
 from daemon.errors import NotFound
 
@@ -45,7 +56,7 @@ def plan(
     """What it would trade now, lot by lot, and why. Works on a private copy; places nothing."""
     from daemon.opening import looking_house
 
-    with looking_house(database_path(db, config)) as house:
+    with looking_house(world_path(db, config)) as house:
         found = _proposed(house, rebalance=rebalance)
         if as_json:
             emit(_plan_json(house, *found))
@@ -57,7 +68,7 @@ def opportunities(db: DbOption = None, config: ConfigOption = None, as_json: Jso
     """Each loss, what taking it now would be worth, and why it is or is not taken."""
     from daemon.opening import looking_house
 
-    with looking_house(database_path(db, config)) as house:
+    with looking_house(world_path(db, config)) as house:
         _, found, _ = _proposed(house)
         if as_json:
             emit(found)
@@ -196,7 +207,7 @@ def once(db: DbOption = None, config: ConfigOption = None, as_json: JsonOption =
     from daemon.cycle import run_cycle, work_cycle
     from daemon.opening import working_world
 
-    with working_world(database_path(db, config)) as world:
+    with working_world(world_path(db, config)) as world:
         made = {}
         for account in world.house.managed:
             made[account.account_id] = run_cycle(world.house, account)
@@ -222,7 +233,7 @@ def run(
     from daemon.opening import working_world
     from daemon.service import serve
 
-    with working_world(database_path(db, config)) as world:
+    with working_world(world_path(db, config)) as world:
         log = world.house.settings.log
         configure(log.format.value, log.level.value)
         serve(world, speed=speed, sessions=sessions)

@@ -35,7 +35,7 @@ class Database:
         exists = path.exists() and path.stat().st_size > 0
         if not exists and not create:
             raise NotADatabase(
-                f"Expected a harvestd database at {path}, found none. Run `harvestd demo` or `harvestd once`."
+                f"Expected a harvestd database at {path}, found none. `harvestd demo` makes one to look around in."
             )
         raw = _open(path, read_only=read_only)
         try:
