@@ -145,7 +145,7 @@ def _work_plan(house: House, snapshot: Snapshot, plan: Plan) -> None:
         return
     _refuse_in_flight(house, snapshot, plan)
     collar = _collar(house)
-    asks = {symbol: quote.ask * (1 + collar) for symbol, quote in snapshot.quotes.items() if quote.ask > 0}
+    asks = {symbol: quote.ask * (1 + collar) for symbol, quote in snapshot.quotes.items() if quote.is_usable}
     unhedged_max = house.settings.execution.unhedged_max_pct_nav / 100 * plan.nav
     cash = house.brokers[plan.account_id].account().cash
     while True:

@@ -66,6 +66,8 @@ def refuse(intent: Intent, quantity: Decimal, facts: GateFacts, settings: Settin
         return because(ReasonCode.STATE_HALTED, since=halt_reason(facts.database_path))
     if facts.state is not DaemonState.OPEN:
         return because(ReasonCode.STATE_NOT_OPEN, state=facts.state.value)
+    if facts.session is None or not facts.session.opens_at <= facts.now < facts.session.closes_at:
+        return because(ReasonCode.MARKET_CLOSED, at=facts.now.isoformat())
     if intent.symbol in facts.locked:
         return because(ReasonCode.SYMBOL_LOCKED, symbol=intent.symbol)
     if intent.symbol in settings.execution.restricted_symbols:
@@ -95,7 +97,7 @@ def _conservation(intent: Intent, quantity: Decimal, facts: GateFacts) -> Reason
 def _price(intent: Intent, facts: GateFacts, settings: Settings) -> Reason | None:
     quote, close = facts.quote, facts.previous_close
     limits = settings.execution
-    if quote is None or not (quote.bid > 0 and quote.ask > 0):
+    if quote is None or not quote.is_usable:
         return because(ReasonCode.QUOTE_MISSING, symbol=intent.symbol)
     age = (facts.now - quote.at).total_seconds()
     if age > limits.quote_age_max_s or age < -5:
@@ -105,7 +107,7 @@ def _price(intent: Intent, facts: GateFacts, settings: Settings) -> Reason | Non
         return because(
             ReasonCode.QUOTE_WIDE, symbol=intent.symbol, spread_bps=round(spread_bps, 1), most_bps=limits.spread_max_bps
         )
-    if close is None or close <= 0:
+    if close is None or not close.is_finite() or close <= 0:
         return because(ReasonCode.LIMIT_PRICE_COLLAR, symbol=intent.symbol, previous_close="unknown")
     move_pct = abs(quote.mid / close - 1) * 100
     if move_pct > limits.price_collar_pct:

@@ -17,9 +17,12 @@ def halt_file(database_path: Path) -> Path:
 def is_halted(database_path: Path) -> bool:
     """True when halted, and also when that cannot be found out."""
     try:
-        return halt_file(database_path).exists()
+        halt_file(database_path).lstat()
+    except FileNotFoundError:
+        return False
     except OSError:
         return True
+    return True
 
 
 def halt(database_path: Path, reason: str, now: datetime) -> None:
@@ -33,5 +36,5 @@ def halt_reason(database_path: Path) -> str:
     """When and why trading was halted."""
     try:
         return halt_file(database_path).read_text(encoding="utf-8").strip()
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return "no reason readable"

@@ -25,25 +25,32 @@ def serve(world: World, *, speed: float, sessions: int) -> None:
     logging.getLogger("apscheduler").setLevel(logging.ERROR)  # a beat longer than its interval is no news
     scheduler = BlockingScheduler(timezone="UTC")
     beats = world.beats()
-    lived = 0
+    lived, started_at = 0, world.venue.now
+    fault: BaseException | None = None
 
     def beat() -> None:
-        nonlocal lived
-        found = next(beats, None)
+        nonlocal lived, fault
+        try:
+            found = next(beats, None)
+        except BaseException as error:
+            fault = error  # the scheduler would log it and go on; a daemon that does not know why must stop
+            scheduler.shutdown(wait=False)
+            return
         if found is None:
             log.info("the simulated prices end here")
             scheduler.shutdown(wait=False)
             return
         session, is_over = found
-        if is_over:
+        if is_over and session.closes_at > started_at:
             lived += 1
             log.info("session over", session=session.session.isoformat())
         if sessions and lived >= sessions:
             scheduler.shutdown(wait=False)
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        log.info("stopping", signal=signal.Signals(number).name)
-        scheduler.shutdown(wait=False)
+        if scheduler.running:
+            log.info("stopping after this step", signal=signal.Signals(number).name)
+            scheduler.shutdown(wait=True)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
@@ -52,3 +59,5 @@ def serve(world: World, *, speed: float, sessions: int) -> None:
     accounts = [one.account_id for one in world.house.managed]
     log.info("harvestd runs", mode=world.house.settings.mode.value, accounts=accounts, venue="simulated")
     scheduler.start()
+    if fault is not None:
+        raise fault

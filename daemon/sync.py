@@ -57,7 +57,7 @@ class Snapshot:
     @property
     def prices(self) -> dict[str, Decimal]:
         """Mid of each quote that can be used, in USD."""
-        return {symbol: quote.mid for symbol, quote in self.quotes.items() if quote.bid > 0 and quote.ask > 0}
+        return {symbol: quote.mid for symbol, quote in self.quotes.items() if quote.is_usable}
 
     @property
     def nav(self) -> Decimal:

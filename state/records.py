@@ -260,6 +260,11 @@ class Quote:
     at: datetime
 
     @property
+    def is_usable(self) -> bool:
+        """True when bid and ask are finite and positive. (A NaN compares with nothing: it raises.)"""
+        return all(price.is_finite() and price > 0 for price in (self.bid, self.ask))
+
+    @property
     def mid(self) -> Decimal:
         """Midpoint of bid and ask, in USD."""
         return (self.bid + self.ask) / 2

@@ -34,6 +34,7 @@ OPENING_DEPOSIT = Decimal(500_000)
 MONTHLY_DEPOSIT = Decimal(5_000)
 REJECTED_GAIN_USD = Decimal(40_000)
 MAIN = "main"
+MORNING_STEP = timedelta(minutes=30)
 LATEST_EVENING = timedelta(hours=4)  # after this long past a close, the session is behind us
 
 APPROVAL_RULE = (
@@ -131,6 +132,11 @@ class World:
         timetable = self.house.timetable
         decide = session.closes_at - timetable.decide_before_close
         yield session.opens_at - timetable.preopen
+        instant = session.opens_at
+        while instant < decide:  # an answer given overnight is acted on in the morning
+            if instant == self.venue.now or any(work_waiting(self.house, one) for one in self.house.managed):
+                yield instant
+            instant += MORNING_STEP
         yield decide
         instant = decide
         step = timedelta(seconds=self.house.settings.schedule.work_every_s)
