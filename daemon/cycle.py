@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from daemon import execution
+from daemon.checks import check
 from daemon.decision import advance, decide, record
 from daemon.house import House
-from daemon.planning import check, find_triggers, propose, scan
+from daemon.planning import propose, scan
 from daemon.sync import Snapshot, sync
+from daemon.triggers import find_triggers
 from state.records import Account, Plan
 
 

@@ -6,16 +6,16 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
-from brokers.errors import BrokerUnavailable
+from brokers.errors import BrokerUnavailable, NotAuthorized
 from daemon import execution
 from daemon.agenda import Task, due
 from daemon.alerts import drain, raise_alert, recover
 from daemon.clock import NEW_YORK
 from daemon.cycle import observed, run_cycle, work_cycle
 from daemon.errors import MustHalt
-from daemon.halt import halt
+from daemon.facts import active_weights, today_of
+from daemon.halt import halt, is_halted
 from daemon.house import House
-from daemon.planning import active_weights, today_of
 from daemon.sync import Snapshot
 from state.lots import LedgerError
 from state.reasons import ReasonCode, because
@@ -46,20 +46,26 @@ def work_waiting(house: House, account: Account) -> bool:
 
 def _attempt(house: House, account: Account, task: Task) -> bool:
     now = house.clock.now()
-    key = f"task:{account.account_id}:{task.value}"
+    # A broker that cannot be read is one incident, whichever tasks meet it, and over when any task is done again.
+    of_broker, of_task = f"broker:{account.account_id}", f"task:{account.account_id}:{task.value}"
+    of_halt = f"halt:{account.account_id}"
     try:
         _do(house, account, task)
-    except MustHalt as contradiction:
+    except (MustHalt, NotAuthorized) as contradiction:
         halt(house.store.path, str(contradiction), now)
         house.forget()
-        raise_alert(house.store, f"halt:{now:%Y%m%d%H%M%S}", AlertLevel.HALT, f"Trading halted: {contradiction}", now)
+        raise_alert(house.store, of_halt, AlertLevel.HALT, f"Trading halted: {contradiction}", now)
         return False
     except (BrokerUnavailable, JournalConflict, LedgerError) as fault:
         house.forget()
         text = f"{task.value} of {account.account_id} could not be done and is tried again: {fault}"
+        key = of_task if isinstance(fault, LedgerError) else of_broker
         raise_alert(house.store, key, AlertLevel.ERROR, text, now)
         return False
-    recover(house.store, key, f"{task.value} of {account.account_id} works again", now)
+    recover(house.store, of_task, f"{task.value} of {account.account_id} works again", now)
+    recover(house.store, of_broker, f"{account.account_id}: the broker's records can be read again", now)
+    if not is_halted(house.store.path):
+        recover(house.store, of_halt, f"{account.account_id}: trading was resumed", now)
     return True
 
 

@@ -17,11 +17,14 @@ from datetime import date, datetime, timedelta
 from daemon.agenda import Task
 from daemon.alerts import raise_alert
 from daemon.approvals import changed_materially, needs_approval, repriced
+from daemon.checks import check_plan
+from daemon.facts import today_of
 from daemon.gate import DaemonState
 from daemon.house import House
-from daemon.planning import REBALANCE, Proposed, check_plan, today_of
+from daemon.planning import Proposed
 from daemon.slices import cut
 from daemon.sync import Snapshot
+from daemon.triggers import REBALANCE
 from state.reasons import Reason, ReasonCode, because
 from state.records import AlertLevel, Intent, IntentState, Plan, PlanState
 from state.store import Approval, Command
@@ -179,12 +182,11 @@ def _answer(house: House, command: Command, now: datetime) -> str:
 
 
 def _close_question(house: House, plan: Plan, decision: str, by: str, now: datetime) -> None:
-    questions = [item for item in house.store.plans.approvals(plan.plan_id) if item.revision == plan.revision]
     ended = decision != "approved"
-    for question in questions:
-        after = plan.weights_before if ended else None
-        answered = replace(question, decision=decision, decided_at=now, decided_by=by, weights_after=after)
-        house.store.plans.put_approval(answered)
+    for question in house.store.plans.approvals(plan.plan_id):
+        if question.revision == plan.revision:
+            question = replace(question, decision=decision, decided_at=now, decided_by=by)
+        house.store.plans.put_approval(replace(question, weights_after=plan.weights_before if ended else None))
     code = {"rejected": ReasonCode.APPROVAL_REJECTED, "expired": ReasonCode.APPROVAL_EXPIRED}.get(decision)
     reasons = (*plan.reasons, str(because(code, by=by))) if code else plan.reasons
     changes = {"weights_after": dict(plan.weights_before)} if ended else {}
@@ -236,5 +238,7 @@ def _block(house: House, plan: Plan, reasons: tuple[Reason, ...], now: datetime)
     texts = (*plan.reasons, *(str(reason) for reason in reasons))
     weights = dict(plan.weights_before)
     house.store.plans.update(plan.plan_id, now, state=PlanState.BLOCKED, reasons=texts, weights_after=weights)
+    for question in house.store.plans.approvals(plan.plan_id):
+        house.store.plans.put_approval(replace(question, weights_after=weights))
     text = f"Plan {plan.plan_id} was approved, but is blocked now. " + "; ".join(str(reason) for reason in reasons)
     raise_alert(house.store, f"plan:{plan.plan_id}:blocked", AlertLevel.WARNING, text, now)

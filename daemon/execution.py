@@ -24,19 +24,20 @@ answer, a killed process - the next look at it goes through this table:
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from decimal import ROUND_DOWN, ROUND_UP, Decimal
 
 import structlog
 
-from brokers.errors import DuplicateClientOrderId, NotAuthorized, OrderRefused, OutcomeUnknown
+from brokers.errors import DuplicateClientOrderId, NotAuthorized, OrderRefused, OutcomeUnknown, UnknownOrder
 from brokers.protocol import Broker
 from daemon import gate
 from daemon.alerts import raise_alert
 from daemon.errors import MustHalt
 from daemon.house import House
-from daemon.planning import conflicts_in_flight
+from daemon.rehearsal import conflicts_in_flight
 from daemon.release import next_release
 from daemon.sync import Snapshot
 from state.reasons import Reason, ReasonCode, because
@@ -270,7 +271,8 @@ def _end_of_time(house: House, plan: Plan) -> None:
         elif intent.state in AT_BROKER and intent.broker_order_id:
             still_open = session is not None and house.clock.now() < session.closes_at
             if still_open and intent.order_type is not OrderType.MARKET_ON_CLOSE:
-                broker.cancel(intent.broker_order_id)
+                with suppress(UnknownOrder):  # its fate is looked up below
+                    broker.cancel(intent.broker_order_id)
     settle(house, next(account for account in house.accounts if account.account_id == plan.account_id))
 
 

@@ -81,8 +81,10 @@ Found = tuple["Proposed | None", "tuple[Opportunity, ...]", tuple[str, ...]]
 
 def _proposed(house: House, *, rebalance: bool = False) -> Found:
     """The cycle of the first managed account up to its decision: plan, opportunities, and what the checks say."""
+    from daemon.checks import check
     from daemon.cycle import observed
-    from daemon.planning import check, find_triggers, propose, scan
+    from daemon.planning import propose, scan
+    from daemon.triggers import find_triggers
     from state.reasons import ReasonCode, because
 
     snapshot = observed(house, house.managed[0])
@@ -258,10 +260,10 @@ def halt(
 
 def resume(db: DbOption = None, config: ConfigOption = None) -> None:
     """Lift a halt."""
-    from daemon.halt import halt_file, halt_reason
+    from daemon.halt import halt_file, halt_reason, is_halted
 
     path = database_path(db, config)
-    if not halt_file(path).exists():
+    if not is_halted(path):
         console().print("Not halted.")
         return
     reason = halt_reason(path)

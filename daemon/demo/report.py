@@ -10,6 +10,7 @@ from typing import Any
 from daemon.cycle import observed
 from daemon.demo.prices import WHAT_THESE_PRICES_ARE
 from daemon.demo.world import APPROVAL_RULE, World
+from daemon.facts import fifo_blocked
 from daemon.figures import (
     CENT,
     Losses,
@@ -24,7 +25,6 @@ from daemon.figures import (
     tracking_error_realized_bps,
     turnover_pct_per_year,
 )
-from daemon.planning import fifo_blocked
 from state.records import ZERO
 from state.store.types import decimal_text
 

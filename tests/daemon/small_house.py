@@ -29,6 +29,7 @@ from daemon.clock import WorldClock
 from daemon.constituents import Constituents
 from daemon.cycle import observed
 from daemon.day import tick
+from daemon.decision import record_intents
 from daemon.house import House
 from daemon.imports import import_transactions
 from daemon.market_calendar import MarketCalendar, SessionTimes
@@ -40,9 +41,12 @@ from state.records import (
     Intent,
     OrderRequest,
     Plan,
+    PlannedTrade,
+    PlanState,
     ReliefMethod,
     Security,
     Side,
+    TradeReason,
     Transaction,
     TransactionKind,
 )
@@ -161,6 +165,10 @@ class Stage:
         """When EVENING becomes due."""
         return self.session(number).closes_at + self.house.timetable.evening_after_close
 
+    def at(self, number: int, minutes: float) -> datetime:
+        """So many minutes after a session's open."""
+        return self.session(number).opens_at + timedelta(minutes=minutes)
+
     def tick(self, instant: datetime) -> tuple[Task, ...]:
         """Move the world to `instant`; the daemon does what is due."""
         self.venue.advance_to(instant)
@@ -177,6 +185,10 @@ class Stage:
         for minutes in range(0, 20, 2):
             self.tick(self.decision(number, minutes))
         self.tick(self.evening(number))
+
+    def alter(self, **answers: Any) -> None:
+        """Replace some of the broker's answers, and put back those replaced before."""
+        self.house.brokers = {"main": Altered(self.venue.broker(), **answers)} if answers else {"main": self.venue.broker()}
 
     def restart(self) -> None:
         """The daemon's process ends and another one opens the same database; the venue goes on."""
@@ -225,6 +237,24 @@ class Stage:
         )
         return import_transactions(self.house, [row])
 
+    # -------------------------------------------------------------- plans made by hand
+
+    def execute(self, *legs: tuple[Side, str, int], nav: int = 100_000) -> Plan:
+        """A plan that is decided and executing, of these legs at today's quotes; its intents are recorded."""
+        now, day = self.venue.now, self.house.calendar.upcoming(self.venue.now).session
+        quotes = self.house.brokers["main"].quotes(self.house.names)
+        trades = tuple(
+            PlannedTrade(place, symbol, side, D(quantity), quotes[symbol].mid, TradeReason.REBALANCE, "by hand")
+            for place, (side, symbol, quantity) in enumerate(legs, start=1)
+        )
+        number = self.house.store.plans.next_sequence("main", day)
+        plan_id = f"main-{day:%Y%m%d}-{number}"
+        plan = Plan(plan_id, "main", day, number, now, PlanState.EXECUTING, trades, ("by hand",), D(nav))
+        with self.house.store.transaction():
+            self.house.store.plans.record(plan, now)
+            record_intents(self.house, plan, day)
+        return plan
+
     # -------------------------------------------------------------- looking
 
     @property
@@ -246,6 +276,11 @@ class Stage:
         """All plans, oldest first."""
         return self.house.store.plans.list()
 
+    def only(self, symbol: str) -> Intent:
+        """The one intent of a symbol."""
+        (intent,) = self.intents(symbol)
+        return intent
+
     def intents(self, symbol: str | None = None) -> tuple[Intent, ...]:
         """All intents, or those of a symbol."""
         found = self.house.store.orders.list()
@@ -259,6 +294,18 @@ class Stage:
         """Incidents told under keys that start so, as raised or recovered, oldest first."""
         found = self.house.store.alerts.list(most=10_000)
         return ["recovered" if one.recovered else "raised" for one in found if one.key.startswith(prefix)]
+
+
+class Altered:
+    """A broker with some of its answers replaced by the test's: `Altered(broker, account=raises)`."""
+
+    def __init__(self, broker: Broker, **answers: Any) -> None:
+        self._broker = broker
+        for name, answer in answers.items():
+            setattr(self, name, answer)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._broker, name)
 
 
 class _Hearer:

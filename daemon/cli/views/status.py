@@ -37,7 +37,12 @@ if TYPE_CHECKING:
     from state.store import Store
 
 LABEL_WIDTH = 21
-CONDITIONS = ("reconcile:", "task:", "tracking_error:")  # incidents that last until they recover; the others are events
+CONDITIONS = (
+    "broker:",
+    "reconcile:",
+    "task:",
+    "tracking_error:",
+)  # incidents that last until they recover; the others are events
 
 
 @dataclass(frozen=True, slots=True)

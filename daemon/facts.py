@@ -1,0 +1,70 @@
+"""What the strategy is told of one account: today, queues, locks, volatility, active weights."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import numpy as np
+
+from daemon.house import House
+from daemon.sync import Snapshot
+from state.records import ZERO, IntentState, Lot
+from strategy.risk import ewma_volatility
+from strategy.scan import blocked_losses
+from strategy.types import BlockedLoss, FloatArray
+
+
+def today_of(house: House, snapshot: Snapshot) -> date:
+    """The New York date the plan would trade on: this session's, or the next one's when it is over."""
+    return house.calendar.upcoming(snapshot.now).session
+
+
+def is_ready(house: House, snapshot: Snapshot) -> bool:
+    prices = snapshot.prices
+    return (
+        bool(house.history.sessions)
+        and all(name in prices for name in (*house.names, *snapshot.positions))
+        and snapshot.nav > 0
+    )
+
+
+def queues_of(snapshot: Snapshot) -> dict[str, tuple[Lot, ...]]:
+    """Open lots of the account by name, in the order the broker would dispose of them."""
+    account_id = snapshot.account.account_id
+    held = snapshot.ledger.positions(account_id)
+    return {symbol: snapshot.ledger.disposal_queue(account_id, symbol) for symbol in sorted(held)}
+
+
+def locked_symbols(house: House, snapshot: Snapshot) -> frozenset[str]:
+    unknown = (
+        intent.symbol
+        for intent in house.store.orders.list(account_id=snapshot.account.account_id, only_open=True)
+        if intent.state in (IntentState.UNKNOWN, IntentState.SUBMITTING)
+    )
+    restricted = house.settings.execution.restricted_symbols
+    untradable = (symbol for symbol, item in house.securities().items() if not item.tradable)
+    return frozenset({*snapshot.locks, *unknown, *restricted, *untradable})
+
+
+def sectors_of(house: House) -> dict[str, str]:
+    """Sectors where known."""
+    known = {symbol: item.sector for symbol, item in house.securities().items() if item.sector}
+    return {**known, **house.constituents.sectors}
+
+
+def volatility_of(house: House) -> dict[str, float]:
+    """Daily EWMA volatility by name."""
+    values = ewma_volatility(house.history, decay=house.settings.harvest.ewma_lambda)
+    return dict(zip(house.names, (float(value) for value in values), strict=True))
+
+
+def active_weights(house: House, snapshot: Snapshot) -> FloatArray:
+    """Held less benchmark weights, shape (n,), at the snapshot's quotes."""
+    weights = snapshot.weights
+    held = np.array([float(weights.get(name, ZERO)) for name in house.names])
+    return np.asarray(held - house.benchmark_weights(today_of(house, snapshot)))
+
+
+def fifo_blocked(snapshot: Snapshot) -> tuple[BlockedLoss, ...]:
+    """Losses that the account's relief method keeps behind gains."""
+    return blocked_losses(queues_of(snapshot), snapshot.prices)
