@@ -99,8 +99,14 @@ def evening(house: House, account: Account) -> None:
     house.take_bars(last + timedelta(days=1) if last else session.session, session.session)
     execution.work(house, snapshot)
     with house.store.transaction():
-        _finish_plans(house, snapshot)
-        _write_performance(house, snapshot)
+        key = f"value:{account.account_id}"
+        if snapshot.unpriced:
+            text = f"No value today: no price at all for {', '.join(snapshot.unpriced)}. No weights, no performance."
+            raise_alert(house.store, key, AlertLevel.ERROR, text, snapshot.now)
+        else:
+            recover(house.store, key, f"{account.account_id} has a value again", snapshot.now)
+            _finish_plans(house, snapshot)
+            _write_performance(house, snapshot)
         _mark(house, snapshot, Task.EVENING)
 
 
@@ -163,9 +169,10 @@ def _write_performance(house: House, snapshot: Snapshot) -> None:
 
 def _flows(house: House, snapshot: Snapshot, previous: PerformanceRow | None) -> tuple[Decimal, Decimal, Decimal]:
     """Deposits less withdrawals, purchases and sales since the previous row, in USD."""
-    since = previous.session if previous else None
+    account_id = snapshot.account.account_id
+    since = house.store.agenda.done_at(previous.session, Task.EVENING.value, account_id) if previous else None
     flow = bought = sold = ZERO
-    for row in house.store.journal.since(snapshot.account.account_id, since):
+    for row in house.store.journal.since(account_id, since):
         if row.kind in (TransactionKind.DEPOSIT, TransactionKind.WITHDRAWAL):
             flow += row.amount
         elif row.kind is TransactionKind.BUY:
@@ -198,9 +205,7 @@ def _why(house: House, snapshot: Snapshot) -> str:
     """What the day's plan said, or that prices moved after it."""
     day = snapshot.now.astimezone(NEW_YORK).date()
     plans = house.store.plans.list(account_id=snapshot.account.account_id, session=day)
-    said = [
-        reason for plan in plans for reason in plan.reasons if "tracking" in reason.lower() or "INFEASIBLE" in reason
-    ]
+    said = [note for plan in plans for note in (*plan.notes, *plan.reasons) if "tracking-error" in note]
     if said:
         return said[-1]
     if house.benchmark_changes(today_of(house, snapshot)):

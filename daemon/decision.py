@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
 from daemon.agenda import Task
-from daemon.alerts import raise_alert
+from daemon.alerts import raise_alert, recover
 from daemon.approvals import changed_materially, needs_approval, repriced
 from daemon.checks import check_plan
-from daemon.facts import today_of
+from daemon.facts import is_ready, today_of
 from daemon.gate import DaemonState
 from daemon.house import House
 from daemon.planning import Proposed
@@ -68,6 +68,7 @@ def record(
             plan = _write(house, decision, now)
         for item in opportunities:
             _tell_left_alone(house, snapshot, item)
+        _tell_undecided(house, snapshot)
         if snapshot.session is not None and snapshot.state is DaemonState.OPEN:
             day, account_id = snapshot.session.session, snapshot.account.account_id
             if proposed is not None and proposed.is_rebalance:
@@ -88,10 +89,22 @@ def _tell_left_alone(house: House, snapshot: Snapshot, item: Opportunity) -> Non
         raise_alert(house.store, key, AlertLevel.INFO, text, snapshot.now)
 
 
+def _tell_undecided(house: House, snapshot: Snapshot) -> None:
+    """One alert while prices or history are missing and so nothing can be decided, and one when they are back."""
+    key = f"undecided:{snapshot.account.account_id}"
+    if is_ready(house, snapshot):
+        recover(house.store, key, "prices and history are complete again", snapshot.now)
+        return
+    missing = [name for name in house.names if name not in snapshot.prices]
+    text = f"Nothing was decided: no price for {', '.join(missing) or 'a position'}, or no history, or no value."
+    raise_alert(house.store, key, AlertLevel.ERROR, text, snapshot.now)
+
+
 def _write(house: House, decision: Decision, now: datetime) -> Plan | None:
     """Record the plan unless it says nothing new. Raises sqlalchemy's IntegrityError when its id exists."""
     only_nothing = all(reason.code is ReasonCode.PLAN_NOTHING_TO_DO for reason in decision.reasons)
-    if decision.state is PlanState.BLOCKED and decision.reasons and only_nothing:
+    nothing = decision.state is PlanState.BLOCKED and bool(decision.reasons) and only_nothing
+    if nothing and not decision.plan.notes:
         return None
     expires = now + timedelta(hours=house.settings.approvals.expires_after_hours)
     reasons = (*(str(reason) for reason in decision.reasons), *decision.plan.reasons)
@@ -101,7 +114,7 @@ def _write(house: House, decision: Decision, now: datetime) -> Plan | None:
         record_intents(house, plan, plan.session)
     elif decision.state is PlanState.AWAITING_APPROVAL:
         ask(house, plan, decision.reasons, now)
-    else:
+    elif not nothing:
         text = f"Plan {plan.plan_id} is blocked. " + "; ".join(
             f"{one.code.meaning} ({one})" for one in decision.reasons
         )
@@ -184,7 +197,7 @@ def _answer(house: House, command: Command, now: datetime) -> str:
 def _close_question(house: House, plan: Plan, decision: str, by: str, now: datetime) -> None:
     ended = decision != "approved"
     for question in house.store.plans.approvals(plan.plan_id):
-        if question.revision == plan.revision:
+        if question.revision == plan.revision and question.decision is None:  # a person's answer is kept
             question = replace(question, decision=decision, decided_at=now, decided_by=by)
         house.store.plans.put_approval(replace(question, weights_after=plan.weights_before if ended else None))
     code = {"rejected": ReasonCode.APPROVAL_REJECTED, "expired": ReasonCode.APPROVAL_EXPIRED}.get(decision)

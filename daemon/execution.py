@@ -6,7 +6,8 @@ answer, a killed process - the next look at it goes through this table:
     intent              the broker says             next              why
     ------------------  --------------------------  ----------------  -----------------------------------------
     RECORDED            -                           SUBMITTING        released (daemon/release.py) and past the gate
-    RECORDED            -                           REFUSED           the gate refused; the reason is kept
+    RECORDED            -                           REFUSED           the gate refused for good; the reason is kept
+    RECORDED            -                           RECORDED          the gate refused for now: asked again next step
     RECORDED            -                           EXPIRED           its deadline passed; it never left
     SUBMITTING          accepted                    WORKING, FILLED   the answer arrived
     SUBMITTING          refused                     REFUSED           the broker said no before accepting
@@ -26,7 +27,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import ROUND_DOWN, ROUND_UP, Decimal
 
 import structlog
@@ -59,6 +60,19 @@ from state.records import (
 log = structlog.get_logger("execution")
 
 AT_BROKER = (IntentState.WORKING, IntentState.PARTLY_FILLED)
+
+# Refusals that may pass before the deadline: the intent stays recorded, and is asked about again at the next step.
+PASSING = frozenset(
+    {
+        ReasonCode.STATE_HALTED,
+        ReasonCode.STATE_NOT_OPEN,
+        ReasonCode.SYMBOL_LOCKED,
+        ReasonCode.QUOTE_MISSING,
+        ReasonCode.QUOTE_STALE,
+        ReasonCode.QUOTE_WIDE,
+    }
+)
+SELL_PATIENCE = timedelta(minutes=6)  # before the last order may leave: time to buy back what was sold
 
 STATE_OF = {
     BrokerOrderStatus.WORKING: IntentState.WORKING,
@@ -149,16 +163,39 @@ def _work_plan(house: House, snapshot: Snapshot, plan: Plan) -> None:
     asks = {symbol: quote.ask * (1 + collar) for symbol, quote in snapshot.quotes.items() if quote.is_usable}
     unhedged_max = house.settings.execution.unhedged_max_pct_nav / 100 * plan.nav
     cash = house.brokers[plan.account_id].account().cash
+    if snapshot.now >= stop - SELL_PATIENCE:
+        _give_up_sells(house, plan)
+    waiting: set[str] = set()  # symbols that may not leave now, and may in a moment
     while True:
         intents = house.store.orders.list(plan_id=plan.plan_id)
-        release = next_release(intents, cash=cash, ask_prices=asks, unhedged_max=unhedged_max)
+        release = next_release(
+            intents, cash=cash, ask_prices=asks, unhedged_max=unhedged_max, not_now=frozenset(waiting)
+        )
         if release is None:
             return
         if release.quantity <= 0:
             reason = str(because(ReasonCode.ORDER_UNFUNDED, tie=release.intent.tie))
             _save(house, replace(release.intent, state=IntentState.EXPIRED, reason=reason))
             continue
-        _send(house, snapshot, plan, release.intent, release.quantity)
+        refusal = _gate(house, snapshot, plan, release.intent, release.quantity)
+        if refusal is None:
+            _send(house, snapshot, release.intent, release.quantity)
+        elif refusal.code in PASSING:
+            waiting.add(release.intent.symbol)
+            _save(house, replace(release.intent, reason=str(refusal)))
+        else:
+            _refuse(house, snapshot, release.intent, refusal)
+
+
+def _give_up_sells(house: House, plan: Plan) -> None:
+    """Near the end, sells that have not filled are cancelled, so that what they did fill can be bought back."""
+    broker = house.brokers[plan.account_id]
+    for intent in house.store.orders.list(plan_id=plan.plan_id, only_open=True):
+        at_broker = intent.state in AT_BROKER and intent.broker_order_id
+        if intent.side is Side.SELL and at_broker and intent.order_type is not OrderType.MARKET_ON_CLOSE:
+            with suppress(UnknownOrder):  # its fate is looked up at the next step
+                broker.cancel(intent.broker_order_id or "")
+    settle(house, next(one for one in house.accounts if one.account_id == plan.account_id))
 
 
 def _refuse_in_flight(house: House, snapshot: Snapshot, plan: Plan) -> None:
@@ -170,9 +207,10 @@ def _refuse_in_flight(house: House, snapshot: Snapshot, plan: Plan) -> None:
 
 
 def _refuse(house: House, snapshot: Snapshot, intent: Intent, reason: Reason) -> None:
-    _save(house, replace(intent, state=IntentState.REFUSED, reason=str(reason)))
     text = f"{intent.side} {intent.quantity} {intent.symbol} was not sent. {reason.code.meaning} {reason}"
-    raise_alert(house.store, f"refused:{intent.client_order_id}", AlertLevel.WARNING, text, snapshot.now)
+    with house.store.transaction():
+        _save(house, replace(intent, state=IntentState.REFUSED, reason=str(reason)))
+        raise_alert(house.store, f"refused:{intent.client_order_id}", AlertLevel.WARNING, text, snapshot.now)
 
 
 def _stop(house: House, plan: Plan) -> datetime | None:
@@ -197,11 +235,7 @@ def _limit_price(house: House, snapshot: Snapshot, intent: Intent) -> Decimal | 
     return (quote.bid * (1 - _collar(house))).quantize(cent, rounding=ROUND_UP)
 
 
-def _send(house: House, snapshot: Snapshot, plan: Plan, intent: Intent, quantity: Decimal) -> None:
-    refusal = _gate(house, snapshot, plan, intent, quantity)
-    if refusal is not None:
-        _refuse(house, snapshot, intent, refusal)
-        return
+def _send(house: House, snapshot: Snapshot, intent: Intent, quantity: Decimal) -> None:
     leaving = replace(
         intent,
         state=IntentState.SUBMITTING,
@@ -266,7 +300,8 @@ def _end_of_time(house: House, plan: Plan) -> None:
     for intent in house.store.orders.list(plan_id=plan.plan_id, only_open=True):
         session = house.calendar.on(intent.session)
         if intent.state is IntentState.RECORDED:
-            reason = str(because(ReasonCode.ORDER_DEADLINE, session=intent.session))
+            waited = {"waited_for": intent.reason} if intent.reason else {}
+            reason = str(because(ReasonCode.ORDER_DEADLINE, session=intent.session, **waited))
             _save(house, replace(intent, state=IntentState.EXPIRED, reason=reason))
         elif intent.state in AT_BROKER and intent.broker_order_id:
             still_open = session is not None and house.clock.now() < session.closes_at

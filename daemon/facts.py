@@ -20,6 +20,7 @@ def today_of(house: House, snapshot: Snapshot) -> date:
 
 
 def is_ready(house: House, snapshot: Snapshot) -> bool:
+    """True when there is a price for everything and a history to judge risk by; else nothing is decided (I10)."""
     prices = snapshot.prices
     return (
         bool(house.history.sessions)

@@ -8,20 +8,21 @@ time-weighted: money from outside counts from the close of the day it came.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from itertools import pairwise
 
 from daemon.house import House
 from state.lots import term
-from state.records import ZERO, Account, IntentState, RealizedRow, Term, TransactionKind
+from state.records import ZERO, Account, Intent, IntentState, RealizedRow, Term, Transaction, TransactionKind
 from state.store import PerformanceRow
 from strategy.types import TaxProfile
 
 CENT = Decimal("0.01")
 SESSIONS_A_YEAR = 252
+LEAST_DAYS = 20  # fewer are not made into an annual figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def tracking_error_realized_bps(rows: Sequence[PerformanceRow]) -> float | None:
         ours = (after.nav - after.external_flow) / before.nav - 1
         theirs = (after.benchmark_nav - after.external_flow) / before.benchmark_nav - 1
         active.append(float(ours - theirs))
-    if len(active) < 20:
+    if len(active) < LEAST_DAYS:
         return None
     mean = sum(active) / len(active)
     variance = sum((value - mean) ** 2 for value in active) / (len(active) - 1)
@@ -111,7 +112,7 @@ def time_weighted_return(rows: Sequence[PerformanceRow], what: str) -> float | N
 def turnover_pct_per_year(rows: Sequence[PerformanceRow]) -> float | None:
     """One-sided: the smaller of buys and sells over mean net asset value, a year. The first day is left out."""
     later = rows[1:]
-    if not later:
+    if len(later) < LEAST_DAYS:
         return None
     traded = min(sum((row.bought for row in later), ZERO), sum((row.sold for row in later), ZERO))
     mean = sum((row.nav for row in later), ZERO) / len(later)
@@ -120,9 +121,10 @@ def turnover_pct_per_year(rows: Sequence[PerformanceRow]) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Disallowance:
-    """A disallowed part of a loss of ours, and the purchase that explains it."""
+    """A disallowed part of a loss of the household, and the purchase that explains it."""
 
     sale_id: str
+    account_id: str
     symbol: str
     sold: date
     replacement_id: str
@@ -134,26 +136,27 @@ class Disallowance:
     turned_by_fill: bool  # ours, the other trade was known, but it was a gain at the plan's price and not at the fill
 
 
-def disallowances(house: House, account: Account) -> tuple[Disallowance, ...]:
-    """Every disallowed dollar of one account, with the named purchase, and whether we could have known.
+def disallowances(house: House) -> tuple[Disallowance, ...]:
+    """Every disallowed dollar of the household, with the named purchase, and whether a trade of ours made it knowingly.
 
-    The later of the two trades made the wash sale. If it was ours, and the earlier one was in the journal before our
-    order left, it is a conflict - unless the sale was still a gain at the price the plan was made with.
+    The later of the two trades made the wash sale. If it was ours, and the earlier one was known when our order left -
+    in the journal, or an order of our own already sent - it is a conflict, unless the sale was still a gain at the
+    price the plan was made with.
     """
     journal = {row.transaction_id: row for row in house.store.journal.all()}
-    sent = {one.client_order_id: one for one in house.store.orders.list(account_id=account.account_id)}
+    sent = {one.client_order_id: one for one in house.store.orders.list()}
     found = []
-    for row in house.ledger.realized(account.account_id):
+    for row in house.ledger.realized():
         for match in row.matches:
             sale, purchase = journal[row.sale_id], journal[match.replacement_id]
-            later, earlier = (sale, purchase) if purchase.trade_date <= sale.trade_date else (purchase, sale)
+            later, earlier = sorted((sale, purchase), key=_when, reverse=True)
             order = sent.get(later.client_order_id or "")
-            left = order.submitted_at if order else None
-            known = left is not None and earlier.recorded_at is not None and earlier.recorded_at < left
+            known = order is not None and _known(earlier, order, sent)
             was_gain = later is sale and order is not None and order.reference_price * row.quantity >= row.basis
             found.append(
                 Disallowance(
                     sale_id=row.sale_id,
+                    account_id=row.account_id,
                     symbol=row.symbol,
                     sold=row.disposed,
                     replacement_id=match.replacement_id,
@@ -166,6 +169,21 @@ def disallowances(house: House, account: Account) -> tuple[Disallowance, ...]:
                 )
             )
     return tuple(found)
+
+
+def _when(row: Transaction) -> tuple[date, datetime]:
+    """Trade date, then instant; a row without an instant counts as the end of its day."""
+    return row.trade_date, row.executed_at or datetime.combine(row.trade_date, time.max, UTC)
+
+
+def _known(earlier: Transaction, order: Intent, sent: Mapping[str, Intent]) -> bool:
+    """True when `earlier` was in the journal, or an order of ours already sent, when `order` left."""
+    if order.submitted_at is None:
+        return False
+    ours = sent.get(earlier.client_order_id or "")
+    if ours is not None and ours.submitted_at is not None and ours.submitted_at <= order.submitted_at:
+        return True
+    return earlier.recorded_at is not None and earlier.recorded_at < order.submitted_at
 
 
 def order_counts(house: House, account: Account) -> dict[str, int]:

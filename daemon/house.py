@@ -58,6 +58,7 @@ class House:
     _securities: Mapping[str, Security] | None = None
     _homes: dict[str, str | None] = field(default_factory=dict)
     _cash: dict[str, Decimal] = field(default_factory=dict)
+    _without_quotes: dict[str, frozenset[str]] = field(default_factory=dict)
     _agreed: dict[str, object] = field(default_factory=dict)
     _closes: tuple[date | None, Mapping[str, Decimal]] | None = None
 
@@ -126,6 +127,12 @@ class House:
             return True
         self._agreed[account_id] = compared
         return False
+
+    def quotes_were_missing(self, account_id: str, missing: frozenset[str]) -> bool:
+        """True when there is something to compare with: quotes were missing before, or this is the first look."""
+        before = self._without_quotes.get(account_id)
+        self._without_quotes[account_id] = missing
+        return before is None or bool(before)
 
     def store_lots(self, ledger: Ledger, symbols: Iterable[str]) -> None:
         """Write what the ledger derives for `symbols` and everything identical to them."""

@@ -172,7 +172,7 @@ def situation_of(
         cash=snapshot.cash,
         prices=snapshot.prices,
         half_spreads={
-            name: float((quotes[name].ask - quotes[name].bid) / 2 / quotes[name].mid) for name in house.names
+            name: float((quote.ask - quote.bid) / 2 / quote.mid) for name, quote in quotes.items() if quote.is_usable
         },
         queues=queues,
         benchmark_weights=house.benchmark_weights(today),
@@ -201,6 +201,7 @@ def situation_of(
         ),
         rebalance=rebalance,
         at_stake=waiting if not rebalance else _heavy(waiting, opportunities, snapshot.nav),
+        minimum_loss_usd=house.harvest_policy.minimum_loss_usd,
         breach=breach,
         gain_max=math.inf if breach else settings.rebalance_gain_max_pct / 100,
         profile=house.tax_profile,
@@ -240,6 +241,7 @@ def _plan(house: House, snapshot: Snapshot, proposal: Proposal, triggers: Sequen
         tracking_error_after_bps=proposal.tracking_error_after * 1e4,
         weights_before=snapshot.weights,
         weights_planned=proposal.weights_planned,
-        reasons=(*(str(reason) for reason in proposal.reasons), *proposal.notes),
+        reasons=tuple(str(reason) for reason in proposal.reasons),
+        notes=proposal.notes,
         certified_gap_bp=proposal.certified_gap_bp,
     )

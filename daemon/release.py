@@ -30,14 +30,20 @@ class Release:
 
 
 def next_release(
-    intents: Sequence[Intent], *, cash: Decimal, ask_prices: Mapping[str, Decimal], unhedged_max: Decimal
+    intents: Sequence[Intent],
+    *,
+    cash: Decimal,
+    ask_prices: Mapping[str, Decimal],
+    unhedged_max: Decimal,
+    not_now: Set[str] = frozenset(),
 ) -> Release | None:
     """The next intent of one plan to send, or None while nothing may leave. Amounts in USD.
 
-    `intents` are all of the plan's, final ones included; `cash` is the broker's, before working buys.
+    `intents` are all of the plan's, final ones included; `cash` is the broker's, before working buys; `not_now` names
+    symbols that the gate holds back for the moment.
     """
     free = cash - sum((_working_cost(intent, ask_prices) for intent in intents), ZERO)
-    locked = {intent.symbol for intent in intents if intent.state in IN_DOUBT}
+    locked = not_now | {intent.symbol for intent in intents if intent.state in IN_DOUBT}
     for tie in sorted({intent.tie or 0 for intent in intents}):
         group = [intent for intent in intents if (intent.tie or 0) == tie]
         release = _sell(group, intents, unhedged_max, locked) or _buy(group, free, ask_prices, locked)

@@ -53,11 +53,17 @@ class Snapshot:
     quotes: Mapping[str, Quote]
     locks: Mapping[str, str]
     ledger: Ledger
+    last_known: Mapping[str, Decimal]  # last close of symbols without a usable quote: for valuation, never to trade
 
     @property
     def prices(self) -> dict[str, Decimal]:
         """Mid of each quote that can be used, in USD."""
-        return {symbol: quote.mid for symbol, quote in self.quotes.items() if quote.is_usable}
+        return {**self.last_known, **{one: quote.mid for one, quote in self.quotes.items() if quote.is_usable}}
+
+    @property
+    def unpriced(self) -> tuple[str, ...]:
+        """Positions for which there is neither a quote nor a close: the net asset value is unknown."""
+        return tuple(sorted(symbol for symbol in self.positions if symbol not in self.prices))
 
     @property
     def nav(self) -> Decimal:
@@ -113,8 +119,33 @@ def _snapshot(
     elif figures.trading_blocked:
         state, reason = DaemonState.STALE, because(ReasonCode.STATE_NOT_OPEN, account="blocked by the broker")
     held = {position.symbol: position.quantity for position in positions}
-    quotes = broker.quotes(sorted({*house.names, *held}))
-    return Snapshot(account, now, session, state, reason, figures.cash, held, quotes, locks, house.ledger)
+    watched = sorted({*house.names, *held})
+    quotes = broker.quotes(watched)
+    missing = [symbol for symbol in watched if symbol not in quotes or not quotes[symbol].is_usable]
+    last_known = _without_quote(house, account, missing, now)
+    known = {**locks, **{symbol: str(because(ReasonCode.QUOTE_MISSING, symbol=symbol)) for symbol in missing}}
+    return Snapshot(account, now, session, state, reason, figures.cash, held, quotes, known, house.ledger, last_known)
+
+
+def _without_quote(house: House, account: Account, missing: list[str], now: datetime) -> dict[str, Decimal]:
+    """Last closes of symbols without a usable quote; one alert for each, and one when its quotes are back.
+
+    They are locked: valued at that close, never traded on it.
+    """
+    key = f"quote:{account.account_id}:"
+    closes = house.store.market.newest_closes(missing) if missing else {}
+    for symbol in missing:
+        valued = f"valued at its last close, {closes[symbol]} USD" if symbol in closes else "and no close either"
+        text = (
+            f"{symbol}: no usable quote, {valued}; it is not traded. {because(ReasonCode.QUOTE_MISSING, symbol=symbol)}"
+        )
+        raise_alert(house.store, key + symbol, AlertLevel.ERROR, text, now)
+    if house.quotes_were_missing(account.account_id, frozenset(missing)):
+        for open_key in house.store.alerts.open_keys(key):
+            symbol = open_key.removeprefix(key)
+            if symbol not in missing:
+                recover(house.store, open_key, f"{symbol}: quotes are back", now)
+    return closes
 
 
 def _take_in(house: House, account: Account, activities: tuple[Activity, ...]) -> None:
@@ -164,6 +195,7 @@ def transaction_of(activity: Activity, account: Account, client_order_id: str | 
         symbol=activity.symbol,
         quantity=activity.quantity if kind is not TransactionKind.SPLIT else ZERO,
         price=activity.price,
+        fees=_beside_price(activity),
         amount=activity.amount,
         executed_at=activity.occurred_at,
         settle_date=activity.settle_date,
@@ -173,6 +205,15 @@ def transaction_of(activity: Activity, account: Account, client_order_id: str | 
         ratio_new=activity.ratio_new,
         ratio_old=activity.ratio_old,
     )
+
+
+def _beside_price(activity: Activity) -> Decimal:
+    """What a fill's cash differs from price times quantity: fees, and the broker's rounding to the cent. Basis and
+    proceeds are what was paid and received."""
+    if activity.kind is not ActivityKind.FILL or not activity.amount:
+        return ZERO
+    value = activity.quantity * activity.price
+    return -activity.amount - value if activity.side is Side.BUY else value - activity.amount
 
 
 def _reconcile(

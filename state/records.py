@@ -548,6 +548,7 @@ class Plan:
     weights_before: Mapping[str, Decimal] = field(default_factory=dict)
     weights_planned: Mapping[str, Decimal] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()  # reason codes of the verdict
+    notes: tuple[str, ...] = ()  # sentences: which limit could not be met, and why
     certified_gap_bp: float | None = None
     expires_at: datetime | None = None
     revision: int = 0  # raised when an approved plan is re-priced

@@ -116,7 +116,8 @@ def fractions_allowed(trades: Trades, facts: ComplianceFacts) -> tuple[Reason, .
     """
     found = []
     for trade in trades:
-        if trade.quantity % 1 and trade.symbol not in facts.fractionable:
+        closes = trade.side is Side.SELL and trade.quantity == facts.positions.get(trade.symbol)
+        if trade.quantity % 1 and not closes and trade.symbol not in facts.fractionable:
             details = {"leg": trade.leg, "symbol": trade.symbol, "quantity": trade.quantity}
             found.append(because(ReasonCode.SYMBOL_NOT_FRACTIONABLE, **details))
         elif trade.quantity % QUANTUM:

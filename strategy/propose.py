@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
@@ -30,6 +31,9 @@ from strategy.optimizer import Limits, LotProgram, Solution
 from strategy.risk import RiskModel
 from strategy.rounding import RoundedTrades, optimize_rounded
 from strategy.types import BoolArray, FloatArray, Opportunity, TaxProfile, WashMasks
+
+HARVESTS = (TradeReason.HARVEST, TradeReason.HOMECOMING)
+MOST_SOLVES = 6
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ class Situation:
     deposit_names: tuple[str, ...]
     rebalance: bool
     at_stake: frozenset[str]  # names not to buy, because their own loss waits to be harvested
+    minimum_loss_usd: Decimal  # a harvest of less is none
     breach: bool  # tracking error is above its limit before the plan
     gain_max: float  # a rebalance sells no lot with a larger gain, as a fraction of its value
     profile: TaxProfile
@@ -96,19 +101,19 @@ def propose(situation: Situation) -> Proposal:
 
     Returns a Proposal; infeasible or failed programs give one without trades and with the reasons (I10).
     """
-    taken = {item.symbol: item for item in situation.opportunities if item.taken}
-    program = build_program(situation, taken)
-    before = situation.risk.tracking_error(program.weights_held - program.benchmark_weights)
-    solution, rounded, notes = _solve(situation, program)
-    if situation.breach and situation.at_stake and not (rounded and solution.tracking_error <= _limit(situation)):
-        # Mending the breach needs names whose own losses wait: the limit comes first.
-        program = build_program(replace(situation, at_stake=frozenset()), taken)
-        solution, rounded, notes = _solve(situation, program)
-    if solution.status not in ("optimal", "near_optimal") or rounded is None:
-        code = ReasonCode.PLAN_INFEASIBLE if solution.status == "infeasible" else ReasonCode.PLAN_SOLVER_FAILED
-        reason = because(code, status=solution.status, why="; ".join(solution.reasons) or "none given")
-        return Proposal((), (reason,), before, before, None, _not_selected(situation.opportunities, ()))
-    trades = _trades(situation, taken, rounded)
+    for _ in range(MOST_SOLVES):
+        solution, rounded, notes, before = _solved(situation)
+        if not solution.has_plan or rounded is None:
+            code = ReasonCode.PLAN_INFEASIBLE if solution.status == "infeasible" else ReasonCode.PLAN_SOLVER_FAILED
+            reason = because(code, status=solution.status, why="; ".join(solution.reasons) or "none given")
+            return Proposal((), (reason,), before, before, None, _not_selected(situation.opportunities, ()))
+        trades = _trades(situation, rounded)
+        scraps = {trade.symbol for trade in trades if _is_scrap(trade, situation.minimum_loss_usd)}
+        if not scraps:
+            break
+        situation = replace(situation, opportunities=_without(situation.opportunities, scraps))
+    else:
+        trades = ()
     if not trades:
         nothing = because(ReasonCode.PLAN_NOTHING_TO_DO)
         left_out = _not_selected(situation.opportunities, ())
@@ -132,8 +137,38 @@ def _limit(situation: Situation) -> float:
     return situation.policy.tracking_error_max * (1 + 1e-6)
 
 
-def build_program(situation: Situation, taken: Mapping[str, Opportunity]) -> LotProgram:
+def _solved(situation: Situation) -> tuple[Solution, RoundedTrades | None, tuple[str, ...], float]:
+    """The solution, its whole shares, notes, and tracking error before (a fraction)."""
+    program = build_program(situation)
+    before = situation.risk.tracking_error(program.weights_held - program.benchmark_weights)
+    solution, rounded, notes = _solve(situation, program)
+    if situation.breach and situation.at_stake and not (rounded and solution.tracking_error <= _limit(situation)):
+        # Mending the breach needs names whose own losses wait: the limit comes first.
+        solution, rounded, notes = _solve(situation, build_program(replace(situation, at_stake=frozenset())))
+    return solution, rounded, notes, before
+
+
+def _is_scrap(trade: PlannedTrade, minimum_loss_usd: Decimal) -> bool:
+    """A part of a harvest that is none: the gains in front of its losses, or less loss than is worth an order."""
+    return trade.reason in HARVESTS and -trade.gain_loss < minimum_loss_usd
+
+
+def _without(opportunities: tuple[Opportunity, ...], symbols: AbstractSet[str]) -> tuple[Opportunity, ...]:
+    return tuple(
+        replace(item, taken=False, verdict=because(ReasonCode.HARVEST_NOT_SELECTED, symbol=item.symbol))
+        if item.symbol in symbols
+        else item
+        for item in opportunities
+    )
+
+
+def _taken(situation: Situation) -> dict[str, Opportunity]:
+    return {item.symbol: item for item in situation.opportunities if item.taken}
+
+
+def build_program(situation: Situation) -> LotProgram:
     """The lot-level program of one situation, everything in fractions of net asset value."""
+    taken = _taken(situation)
     names, policy = situation.names, situation.policy
     lots = [(place, lot) for place, name in enumerate(names) for lot in situation.queues.get(name, ())]
     price = [float(situation.prices[name]) for name in names]
@@ -233,7 +268,8 @@ def _solve(situation: Situation, program: LotProgram) -> tuple[Solution, Rounded
     roomy = limit * (1 - situation.policy.tracking_error_room)
     caps = [max(roomy, min(no_worse, limit)), limit]
     if before > limit:
-        caps = [limit, no_worse] if situation.breach else [no_worse]
+        steps = (limit + (before - limit) * part for part in (0.0, 0.25, 0.5, 0.75))
+        caps = [*steps, no_worse] if situation.breach else [no_worse]
     solution, rounded = _attempt(situation, program, caps[0])
     why = solution.reasons
     for cap in caps[1:]:
@@ -257,8 +293,9 @@ def _attempt(situation: Situation, program: LotProgram, cap: float) -> tuple[Sol
     )
 
 
-def _trades(situation: Situation, taken: Mapping[str, Opportunity], rounded: RoundedTrades) -> tuple[PlannedTrade, ...]:
+def _trades(situation: Situation, rounded: RoundedTrades) -> tuple[PlannedTrade, ...]:
     """Legs: sells before buys, each in the order of names; buys follow the harvests they replace."""
+    taken = _taken(situation)
     sells, buys = [], []
     for place, name in enumerate(situation.names):
         sold = _quantity(rounded.sell_shares[place], situation.policy.whole_shares, _held(situation, name))
@@ -277,11 +314,11 @@ def _held(situation: Situation, name: str) -> Decimal:
 
 
 def _quantity(shares: float, whole: bool, most: Decimal | None) -> Decimal:
-    """Floats leave the numerics here: whole shares, or nine decimals; a sale of all takes all exactly."""
-    quantity = Decimal(round(shares)) if whole else Decimal(repr(float(shares))).quantize(QUANTUM)
-    if most is not None and (quantity > most or (not whole and most - quantity < Decimal("0.00001"))):
+    """Floats leave the numerics here: whole shares rounded down, or nine decimals. A sale of all takes all exactly,
+    the fraction that a split may have left included."""
+    if most is not None and shares > 0 and float(most) - shares < (1e-6 if whole else 1e-5):
         return most
-    return quantity
+    return Decimal(math.floor(shares + 1e-6)) if whole else Decimal(repr(float(shares))).quantize(QUANTUM)
 
 
 def _sell(situation: Situation, name: str, quantity: Decimal, item: Opportunity | None) -> PlannedTrade:
@@ -360,7 +397,7 @@ def pair(
     homes: dict[str, list[str]] = {trade.symbol: [] for trade in buys}
     paired: list[PlannedTrade] = []
     for sell in sells:
-        if sell.reason not in (TradeReason.HARVEST, TradeReason.HOMECOMING):
+        if sell.reason not in HARVESTS:
             paired.append(sell)
             continue
         own = [name for name in taken[sell.symbol].replacements if name in left]

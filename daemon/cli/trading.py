@@ -146,7 +146,7 @@ def _print_trades(house: House, proposed: Proposed) -> None:
         f"(limit {house.settings.optimizer.tracking_error_max_bps:.0f}); "
         f"gap to the best possible plan at most {made.certified_gap_bp or 0:.2f} bp"
     )
-    for line in made.reasons:
+    for line in (*made.reasons, *made.notes):
         out.print(line)
     if not made.trades:
         return

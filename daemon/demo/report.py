@@ -47,7 +47,7 @@ def demo_result(world: World, seconds: float) -> DemoResult:
     rows = house.ledger.realized(account.account_id)
     performance = house.store.performance.rows(account.account_id)
     total, by_year = losses(rows), losses_by_year(rows)
-    washes = disallowances(house, account)
+    washes = disallowances(house)
     last = performance[-1] if performance else None
     blocked = sum((item.loss_usd for item in fifo_blocked(snapshot)), ZERO)
     on = world.sessions[-1].session
@@ -99,9 +99,9 @@ def _notes(world: World, washes: Any, performance: Any) -> tuple[str, ...]:
     for item in washes:
         fate = "lost for good" if item.permanent else "deferred into the basis of that lot"
         lines.append(
-            f"Disallowed: {item.disallowed.quantize(CENT):,} USD of {item.symbol} sold {item.sold}, because "
-            f"{item.replacement_account_id} bought it {item.bought} ({item.replacement_id}); {fate}."
-            + (" It was a gain at the plan's price." if item.turned_by_fill else "")
+            f"Disallowed: {item.disallowed.quantize(CENT):,} USD of {item.symbol} sold {item.sold} in "
+            f"{item.account_id}, because {item.replacement_account_id} bought it {item.bought} "
+            f"({item.replacement_id}); {fate}." + (" It was a gain at the plan's price." if item.turned_by_fill else "")
         )
     above = [row for row in performance if row.tracking_error_note]
     if above:

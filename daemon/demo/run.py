@@ -109,22 +109,31 @@ def _store(options: DemoOptions) -> Store:
     if path.exists():
         _require_demo(path)
         if options.resume:
-            store = Store.open(path, durable=False)
-            made = store.meta.get("span")
-            if made != asked:
-                store.close()
-                raise UsageError(f"{path} was made for {made}; resume it with the same --from and --to")
-            return store
-        for file in (path, venue_path(path)):
-            for suffix in ("", "-wal", "-shm"):
-                file.with_name(file.name + suffix).unlink(missing_ok=True)
-        path.with_name(path.name + ".halt").unlink(missing_ok=True)
-    store = Store.open(path, create=True, durable=False)
+            return _resumed(path, asked)
+    for file in (path, venue_path(path)):  # a venue's file without the database would bring another world's past
+        for suffix in ("", "-wal", "-shm", "-journal", ".halt"):
+            file.with_name(file.name + suffix).unlink(missing_ok=True)
+    making = path.with_name(f"{path.name}.making")
+    making.unlink(missing_ok=True)
+    store = Store.open(making, create=True, durable=False)
     with store.transaction():
         store.meta.put("kind", "demo")
         store.meta.put("span", asked)
-        store.meta.put("settings", demo_settings(path).model_dump_json())
-    return store
+        store.meta.put("settings", demo_settings(path, options.start).model_dump_json())
+    store.close()
+    making.replace(path)  # whole and marked as the demo's, or not there at all
+    return Store.open(path, durable=False)
+
+
+def _resumed(path: Path, asked: str) -> Store:
+    store = Store.open(path, durable=False)
+    made, prepared = store.meta.get("span"), store.meta.get("prepared")
+    if made == asked and (venue_path(path).exists() or not prepared):
+        return store
+    store.close()
+    if made != asked:
+        raise UsageError(f"{path} was made for {made}; resume it with the same --from and --to")
+    raise UsageError(f"{path}: expected the venue's file {venue_path(path)} beside it; start anew without --resume")
 
 
 def _require_demo(path: Path) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
 from pathlib import Path
 
 from daemon.demo.prices import SECTORS
 from daemon.settings import Settings
 
 
-def demo_settings(database: Path) -> Settings:
-    """Equal-weighted 20 names rebalanced quarterly, FIFO, 400 bp of tracking error, approvals at their defaults."""
+def demo_settings(database: Path, start: date) -> Settings:
+    """Nothing was traded in any account of this household before `start`.
+
+    Equal-weighted 20 names rebalanced quarterly, FIFO, 400 bp of tracking error, approvals at their defaults."""
+    known_since = (start - timedelta(days=60)).isoformat()
     return Settings.model_validate(
         {
             "mode": "demo",
@@ -22,21 +26,21 @@ def demo_settings(database: Path) -> Settings:
                         "broker": "simulated",
                         "account_number": "SIM-DEMO",
                         "relief_method": "fifo",
-                        "history_complete_since": "2019-01-02",
+                        "history_complete_since": known_since,
                         "name": "your account",
                     },
                     {
                         "id": "spouse",
                         "type": "spouse_taxable",
                         "broker": "import",
-                        "history_complete_since": "2019-01-02",
+                        "history_complete_since": known_since,
                         "name": "spouse, by import",
                     },
                     {
                         "id": "ira",
                         "type": "ira",
                         "broker": "import",
-                        "history_complete_since": "2019-01-02",
+                        "history_complete_since": known_since,
                         "name": "IRA, by import",
                     },
                 ]

@@ -21,7 +21,6 @@ from daemon.constituents import constituents
 from daemon.day import tick, work_waiting
 from daemon.demo.household import FilledHarvest, purchases
 from daemon.demo.prices import LAST_DAY, demo_calendar, demo_prices
-from daemon.demo.settings import demo_settings
 from daemon.errors import HarvestdError
 from daemon.house import House
 from daemon.imports import import_transactions
@@ -65,7 +64,9 @@ def open_venue(database: Path, prices: VenuePrices, start: datetime) -> Simulate
 def demo_house(store: Store, venue: SimulatedVenue, calendar: MarketCalendar) -> House:
     """A house at work in the demo's world, with the settings its database was made with."""
     text = store.meta.get("settings")
-    settings = Settings.model_validate_json(text) if text else demo_settings(store.path)
+    if text is None:
+        raise HarvestdError(f"{store.path}: expected a demo's database with its settings; run `harvestd demo`")
+    settings = Settings.model_validate_json(text)
     return House(
         settings=settings,
         store=store,

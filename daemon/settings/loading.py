@@ -15,6 +15,7 @@ from daemon.settings.document import LARGEST_FILE_BYTES, Document, parse
 from daemon.settings.environment import CONFIG_VARIABLE, apply_environment
 from daemon.settings.models import Settings
 from daemon.settings.problems import ConfigurationError, Problem
+from state.records import ReliefMethod
 
 DEFAULT_NAME = "config.yaml"
 HOW_TO_START = "`harvestd init` writes one; --config or HARVESTD_CONFIG names another."
@@ -74,6 +75,11 @@ def unsupported(settings: Settings) -> list[Problem]:
             hint = "Losses in it are worth nothing to harvest: declare it with broker: import, so that it is known."
             allowed = "a taxable account to be managed, for now"
             found.append(Problem("settings", None, f"{key}.type", f'"{account.type.value}"', allowed, hint))
+        if account.is_managed and account.relief_method is not ReliefMethod.FIFO:
+            hint = "Plans for other relief methods come with a later version; a plan must never promise other lots."
+            seen = f'"{account.relief_method.value}"'
+            allowed = "fifo for a managed account, for now"
+            found.append(Problem("settings", None, f"{key}.relief_method", seen, allowed, hint))
     return found
 
 

@@ -7,6 +7,7 @@ what a step of the cycle decides is on disk whole or not at all.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,15 +33,16 @@ class Database:
 
     def __init__(self, path: Path, *, create: bool = False, read_only: bool = False, durable: bool = True) -> None:
         self.path = path
+        if create and not path.exists():
+            _create(path)
         exists = path.exists() and path.stat().st_size > 0
-        if not exists and not create:
+        if not exists:
             raise NotADatabase(
                 f"Expected a harvestd database at {path}, found none. `harvestd demo` makes one to look around in."
             )
         raw = _open(path, read_only=read_only)
         try:
-            if exists:
-                _check_identity(raw, path)
+            _check_identity(raw, path)
             if not read_only:
                 raw.execute("PRAGMA journal_mode=WAL")
                 raw.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
@@ -49,10 +51,7 @@ class Database:
             raw.close()
             raise
         self._attach(raw)
-        if not exists:
-            migrate(self)
-        else:
-            self._check_revision()
+        self._check_revision()
 
     def _attach(self, raw: sqlite3.Connection) -> None:
         self._raw = raw
@@ -117,17 +116,29 @@ class Database:
         self._raw.close()
 
 
+def _create(path: Path) -> None:
+    """A new database, migrated and marked as ours: made beside its place and moved there whole, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    making = path.with_name(f"{path.name}.new-{os.getpid()}")
+    raw = sqlite3.connect(making, isolation_level=None)
+    making.chmod(0o600)
+    fresh = Database.__new__(Database)
+    fresh.path = making
+    fresh._attach(raw)
+    try:
+        migrate(fresh)
+        fresh.close()
+        making.replace(path)
+    finally:
+        making.unlink(missing_ok=True)
+
+
 def _open(path: Path, *, read_only: bool) -> sqlite3.Connection:
     if read_only:
         return sqlite3.connect(
             f"file:{path}?mode=ro", uri=True, isolation_level=None, timeout=10, check_same_thread=False
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
-    raw = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
-    if new:
-        path.chmod(0o600)
-    return raw
+    return sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
 
 
 def _check_identity(raw: sqlite3.Connection, path: Path) -> None:

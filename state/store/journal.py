@@ -86,12 +86,12 @@ class Journal:
         rows = self._db.execute(select(table).order_by(table.c.journal_sequence)).mappings()
         return tuple(transaction_from(row) for row in rows)
 
-    def since(self, account_id: str, day: date | None) -> tuple[Transaction, ...]:
-        """Rows of one account with a trade date after `day` (None: all), in the order they were learned."""
+    def since(self, account_id: str, instant: datetime | None) -> tuple[Transaction, ...]:
+        """Rows of one account learned after `instant` (None: all), in the order they were learned."""
         table = schema.transactions
         statement = select(table).where(table.c.account_id == account_id).order_by(table.c.journal_sequence)
-        if day is not None:
-            statement = statement.where(table.c.trade_date > day)
+        if instant is not None:
+            statement = statement.where(table.c.recorded_at > instant)
         return tuple(transaction_from(row) for row in self._db.execute(statement).mappings())
 
     def cash(self, account_id: str) -> Decimal:

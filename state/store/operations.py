@@ -68,6 +68,14 @@ class Agenda:
         statement = select(table.c.task).where(table.c.session == session, table.c.account_id == account_id)
         return frozenset(self._db.execute(statement).scalars())
 
+    def done_at(self, session: date, task: str, account_id: str) -> datetime | None:
+        """When a task of a session was done."""
+        table = schema.agenda_done
+        statement = select(table.c.done_at).where(
+            table.c.session == session, table.c.task == task, table.c.account_id == account_id
+        )
+        return self._db.execute(statement).scalar_one_or_none()
+
     def mark(self, session: date, task: str, account_id: str, at: datetime) -> None:
         """Note a task as done; doing so twice changes nothing."""
         row = {"session": session, "task": task, "account_id": account_id, "done_at": at}
@@ -222,6 +230,17 @@ class MarketData:
     def last_session(self) -> date | None:
         """The newest session with a bar."""
         return self._db.execute(select(func.max(schema.market_data.c.session))).scalar()
+
+    def newest_closes(self, symbols: Iterable[str]) -> dict[str, Decimal]:
+        """The newest close of each symbol, of whatever session, in USD; symbols without any are absent."""
+        table = schema.market_data
+        found = {}
+        for symbol in symbols:
+            statement = select(table.c.close).where(table.c.symbol == symbol).order_by(table.c.session.desc()).limit(1)
+            close = self._db.execute(statement).scalar_one_or_none()
+            if close is not None:
+                found[symbol] = close
+        return found
 
     def last_closes(self) -> dict[str, Decimal]:
         """Closing prices of the newest session, in USD."""

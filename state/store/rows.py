@@ -149,7 +149,7 @@ def plan_from(row: RowMapping, trades: tuple[PlannedTrade, ...]) -> Plan:
     values.pop("weights_after")
     values["state"] = PlanState(values["state"])
     values["trades"] = trades
-    for key in ("triggers", "reasons"):
+    for key in ("triggers", "reasons", "notes"):
         values[key] = tuple(values[key])
     for key in ("weights_before", "weights_planned"):
         values[key] = decimals(values[key])

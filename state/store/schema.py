@@ -176,6 +176,7 @@ rebalancing_events = Table(
     Column("expires_at", UtcInstant),
     Column("triggers", Json, nullable=False),
     Column("reasons", Json, nullable=False),
+    Column("notes", Json, nullable=False),
     Column("nav", ExactDecimal, nullable=False),
     Column("tracking_error_before_bps", Float),
     Column("tracking_error_after_bps", Float),

@@ -188,7 +188,9 @@ class Stage:
 
     def alter(self, **answers: Any) -> None:
         """Replace some of the broker's answers, and put back those replaced before."""
-        self.house.brokers = {"main": Altered(self.venue.broker(), **answers)} if answers else {"main": self.venue.broker()}
+        self.house.brokers = (
+            {"main": Altered(self.venue.broker(), **answers)} if answers else {"main": self.venue.broker()}
+        )
 
     def restart(self) -> None:
         """The daemon's process ends and another one opens the same database; the venue goes on."""

@@ -206,7 +206,8 @@ def test_no_quote(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("age", "expected"), [(0, "may leave"), (900, "may leave"), (901, "QUOTE_STALE"), (-5, "may leave"), (-6, "QUOTE_STALE")]
+    ("age", "expected"),
+    [(0, "may leave"), (900, "may leave"), (901, "QUOTE_STALE"), (-5, "may leave"), (-6, "QUOTE_STALE")],
 )
 def test_a_quote_too_old_or_from_the_future(tmp_path: Path, age: int, expected: str) -> None:
     assert asked(tmp_path, quote=quote(at=NOW - timedelta(seconds=age))) == expected
@@ -254,7 +255,10 @@ def test_an_order_larger_than_allowed(tmp_path: Path, most: str, expected: str) 
 def test_a_day_larger_than_allowed(tmp_path: Path, most: str, expected: str) -> None:
     """7,500 were sent today, sales and purchases of any plan; this order is worth 5,000."""
     before = [sent(100, 0, leg=7), sent(50, 0, plan="main-20240304-0", side=Side.SELL)]
-    assert asked(tmp_path, sent_today=before, execution={"order_max_usd": "5000", "daily_notional_max_usd": most}) == expected
+    assert (
+        asked(tmp_path, sent_today=before, execution={"order_max_usd": "5000", "daily_notional_max_usd": most})
+        == expected
+    )
 
 
 # ------------------------------------------------------------------ is the market open?
