@@ -97,6 +97,7 @@ def evening(house: House, account: Account) -> None:
         return
     last = house.store.market.last_session()
     house.take_bars(last + timedelta(days=1) if last else session.session, session.session)
+    _judge_history(house, account)
     execution.work(house, snapshot)
     with house.store.transaction():
         key = f"value:{account.account_id}"
@@ -108,6 +109,15 @@ def evening(house: House, account: Account) -> None:
             _finish_plans(house, snapshot)
             _write_performance(house, snapshot)
         _mark(house, snapshot, Task.EVENING)
+
+
+def _judge_history(house: House, account: Account) -> None:
+    key, now = f"history:{account.account_id}", house.clock.now()
+    if house.knows_risk():
+        recover(house.store, key, "there is price history enough for a risk model", now)
+    else:
+        reason = because(ReasonCode.DATA_HISTORY_SHORT, sessions=len(house.history.sessions))
+        raise_alert(house.store, key, AlertLevel.WARNING, f"No plan is made. {reason.code.meaning} {reason}", now)
 
 
 def _finish_plans(house: House, snapshot: Snapshot) -> None:
@@ -184,7 +194,7 @@ def _flows(house: House, snapshot: Snapshot, previous: PerformanceRow | None) ->
 
 def _tracking(house: House, snapshot: Snapshot) -> tuple[float | None, str]:
     """Ex-ante tracking error at the close, in bp, and why it is above its limit, if it is."""
-    if not snapshot.positions or len(house.history.sessions) < house.settings.risk.window_sessions // 8:
+    if not snapshot.positions or not house.knows_risk():
         return None, ""
     error = house.risk().tracking_error(active_weights(house, snapshot)) * 1e4
     limit = house.settings.optimizer.tracking_error_max_bps

@@ -26,6 +26,7 @@ def is_ready(house: House, snapshot: Snapshot) -> bool:
         bool(house.history.sessions)
         and all(name in prices for name in (*house.names, *snapshot.positions))
         and snapshot.nav > 0
+        and house.knows_risk()
     )
 
 

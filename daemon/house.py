@@ -24,7 +24,7 @@ from state.lots import Ledger, LedgerPolicy
 from state.records import Account, Plan, PlannedTrade, RealizedRow, Security, TradeReason, Transaction
 from state.store import Store
 from strategy.history import BenchmarkPath, benchmark_path, extended, history_from_bars, period_of, weights_today
-from strategy.risk import RiskModel, estimate_risk_model
+from strategy.risk import HistoryTooShortError, RiskModel, estimate_risk_model
 from strategy.types import FloatArray, HarvestPolicy, PriceHistory, TaxProfile
 
 
@@ -247,6 +247,14 @@ class House:
             )
             self._risk = (upto, model)
         return self._risk[1]
+
+    def knows_risk(self) -> bool:
+        """True when there is history enough for a risk model."""
+        try:
+            self.risk()
+        except HistoryTooShortError:
+            return False
+        return True
 
     def take_bars(self, start: date, end: date) -> None:
         """Fetch closes of [start, end] into the store and the history."""

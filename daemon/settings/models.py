@@ -224,7 +224,7 @@ class Risk(Section):
 
     factors: Count = Field(5, ge=1, le=50, description="Statistical factors.")
     window_sessions: Count = Field(504, ge=60, le=2520, description="History it is estimated from.")
-    half_life_sessions: Count = Field(126, ge=10, le=2520, description="Age at which a return counts half.")
+    half_life_sessions: Count = Field(252, ge=10, le=2520, description="Age at which a return counts half.")
     reestimate_every_sessions: Count = Field(21, ge=1, le=252, description="How often it is estimated anew.")
 
     def broken_rules(self) -> Iterator[Breach]:

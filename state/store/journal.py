@@ -8,7 +8,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import delete, func, insert, or_, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from state.records import Account, Lot, RealizedRow, Security, Transaction
@@ -100,11 +100,11 @@ class Journal:
         rows = self._db.execute(select(table.c.amount).where(table.c.account_id == account_id)).scalars()
         return sum(rows, Decimal(0))
 
-    def learned_since(self, instant: datetime, without_account: str) -> bool:
-        """True when a row of another account was learned after `instant`."""
+    def learned_since(self, instant: datetime, account_id: str) -> bool:
+        """True when something other than executions of our own orders in `account_id` was learned after `instant`."""
         table = schema.transactions
         statement = select(table.c.journal_sequence).where(
-            table.c.recorded_at > instant, table.c.account_id != without_account
+            table.c.recorded_at > instant, or_(table.c.account_id != account_id, table.c.client_order_id.is_(None))
         )
         return self._db.execute(statement.limit(1)).first() is not None
 

@@ -129,6 +129,7 @@ def validated(program: LotProgram) -> LotProgram:
         may_buy=_flags("may_buy", program.may_buy, n),
         may_sell=_flags("may_sell", program.may_sell, L),
         limits=_limits(program.limits, n, k),
+        labels=program.labels,
     )
 
 

@@ -10,12 +10,13 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from command_line import harvestd
 from conftest import Staged
 from small_house import Stage
 
 from brokers.errors import BrokerUnavailable, NotAuthorized, UnknownOrder
-from daemon.halt import halt_reason, is_halted
-from state.records import BrokerOrder, BrokerOrderStatus, IntentState, OrderRequest, OrderType, PlanState, Side
+from daemon.halt import halt, halt_reason, is_halted
+from state.records import BrokerOrder, BrokerOrderStatus, BrokerPosition, IntentState, OrderRequest, OrderType, PlanState, Side
 
 D = Decimal
 BUY, SELL = Side.BUY, Side.SELL
@@ -80,32 +81,75 @@ def test_refused_at_the_gate_it_never_leaves_and_says_why_once(staged: Staged) -
     assert [plan.state for plan in stage.plans()] == [PlanState.PARTLY_DONE]
 
 
-def test_halted_nothing_leaves_and_after_a_restart_neither(stage: Stage) -> None:
-    from daemon.halt import halt
-
+def test_halted_nothing_leaves_not_even_after_a_restart_until_a_person_resumes(stage: Stage) -> None:
+    """F42."""
     stage.execute((BUY, "AAA", 10))
     halt(stage.path, "by hand", stage.venue.now)
     stage.tick(stage.at(0, 10))
     stage.restart()
     stage.tick(stage.at(0, 12))
     assert stage.sent() == ()
-    assert stage.only("AAA").state is IntentState.REFUSED
+    assert stage.only("AAA").state is IntentState.RECORDED
     assert stage.only("AAA").reason.startswith("STATE_HALTED")
+    assert "Resumed. It was halted" in harvestd("resume", "--db", stage.path).out
+    stage.tick(stage.at(0, 14))
+    stage.tick(stage.at(0, 16))
+    assert stage.only("AAA").state is IntentState.FILLED
+
+
+def test_halted_until_the_deadline_it_expires_and_says_what_it_waited_for(stage: Stage) -> None:
+    stage.execute((BUY, "AAA", 10))
+    halt(stage.path, "by hand", stage.venue.now)
+    stage.tick(stage.at(0, 10))
+    stage.tick(stage.decision(0, 18))
+    assert stage.only("AAA").state is IntentState.EXPIRED
+    assert "waited_for=STATE_HALTED" in stage.only("AAA").reason
+    assert stage.sent() == ()
+
+
+def test_halted_in_the_middle_of_a_batch(stage: Stage) -> None:
+    """F42: the halt comes while the second of three orders is on its way; the third never leaves."""
+    broker = stage.venue.broker()
+
+    def submit(request: OrderRequest) -> BrokerOrder:
+        if request.symbol == "BBB":
+            halt(stage.path, "by hand", stage.venue.now)
+        return broker.submit(request)
+
+    stage.alter(submit=submit)
+    stage.execute((BUY, "AAA", 10), (BUY, "BBB", 10), (BUY, "CCC", 10))
+    for minute in (10, 12, 14):
+        stage.tick(stage.at(0, minute))
+    assert [one.symbol for one in stage.venue.orders()] == ["AAA", "BBB"]
+    assert stage.only("BBB").state is IntentState.FILLED, "what was sent is still followed to its end"
+
+
+def test_a_locked_symbol_waits_and_leaves_when_it_is_free_again(stage: Stage) -> None:
+    broker = stage.venue.broker()
+    stage.alter(positions=lambda: (*broker.positions(), BrokerPosition("AAA", D(5))))
+    stage.execute((BUY, "AAA", 10), (BUY, "BBB", 10))
+    stage.tick(stage.at(0, 10))
+    assert [one.symbol for one in stage.venue.orders()] == ["BBB"]
+    stage.alter()
+    stage.tick(stage.at(0, 12))
+    assert [one.symbol for one in stage.venue.orders()] == ["BBB", "AAA"]
+    assert stage.alerts("refused:") == []
 
 
 def test_what_never_left_by_the_deadline_expires(stage: Stage) -> None:
-    """The sale cannot fill, trading in it is halted; so its purchase is never sent. Both end before the close."""
+    """The sale cannot fill, trading in it is halted, and is given up in time; its purchase is never sent."""
     stage.outside(BUY, "AAA", 100)
     stage.venue.advance_to(stage.at(0, 12))
     stage.tick(stage.at(0, 12))
     stage.venue.halt("AAA")
     stage.execute((SELL, "AAA", 100), (BUY, "BBB", 70))
     stage.tick(stage.at(0, 14))
-    stage.tick(stage.decision(0, 16))
-    assert stage.only("BBB").state is IntentState.RECORDED
-    stage.tick(stage.decision(0, 18))  # two minutes before the close
-    assert stage.only("BBB").reason == "ORDER_DEADLINE: session=2024-03-04"
-    assert {one.state for one in stage.intents()} == {IntentState.EXPIRED, IntentState.CANCELLED}
+    stage.tick(stage.decision(0, 10))
+    assert (stage.only("AAA").state, stage.only("BBB").state) == (IntentState.WORKING, IntentState.RECORDED)
+    stage.tick(stage.decision(0, 12))  # six minutes before the last order may leave
+    stage.tick(stage.decision(0, 18))
+    assert (stage.only("AAA").state, stage.only("BBB").state) == (IntentState.CANCELLED, IntentState.EXPIRED)
+    assert stage.only("BBB").reason.startswith("ORDER_UNFUNDED")
     assert stage.venue.broker().open_orders() == (), "nothing rests into tomorrow"
     assert [plan.state for plan in stage.plans()] == [PlanState.FAILED]
     assert stage.alerts("plan:main-20240304-1:failed") == ["raised"]

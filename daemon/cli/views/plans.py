@@ -159,7 +159,7 @@ def _print_detail(found: PlanDetail, db: Path | None, config: Path | None) -> No
     for trigger in plan.triggers:
         say(f"Because: {trigger}")
     asked = {reason for approval in found.approvals for reason in approval.reasons}
-    for reason in plan.reasons:
+    for reason in (*plan.notes, *plan.reasons):
         if reason not in asked:
             say(f"Noted: {reason}")
     if plan.tracking_error_before_bps is not None and plan.tracking_error_after_bps is not None:

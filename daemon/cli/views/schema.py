@@ -103,6 +103,7 @@ PLAN_RECORD = exactly(
         "weights_before": mapping(DECIMAL),
         "weights_planned": mapping(DECIMAL),
         "reasons": array(TEXT),
+        "notes": array(TEXT),
         "certified_gap_bp": nullable(NUMBER),
         "expires_at": nullable(INSTANT),
         "revision": COUNT,
