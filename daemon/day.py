@@ -138,9 +138,11 @@ def _tell_harvests(house: House, snapshot: Snapshot, plan: Plan) -> None:
                 loss = -sum((row.recognized for row in rows), ZERO)
                 sold = sum((row.quantity for row in rows), ZERO)
                 instead = ", ".join(trade.replacement) or "cash"
-                outcome = f"loss {loss:,.2f}" if loss >= 0 else f"gain {-loss:,.2f} (the price moved before it filled)"
+                outcome = f"loss {loss:,.2f} USD after disallowance so far"
+                if loss < 0:
+                    outcome = f"gain {-loss:,.2f} USD, because the price moved before it filled"
                 text = (
-                    f"{trade.symbol}: sold {sold.normalize():f} shares, {outcome} USD after disallowance so far, "
+                    f"{trade.symbol}: sold {sold.normalize():f} shares, {outcome}, "
                     f"held {trade.days_held} days, replaced by {instead}. {trade.explanation}"
                 )
                 raise_alert(house.store, f"harvest:{plan.plan_id}:{trade.leg}", AlertLevel.INFO, text, snapshot.now)

@@ -15,7 +15,7 @@ from daemon.settings.document import parse
 from daemon.settings.loading import check_text
 from daemon.settings.wording import Key, choices
 
-USAGE = 2  # exit codes, DESIGN section 9
+USAGE = 2  # exit codes
 CONFIGURATION = 78
 
 _ACCOUNT: Key = ("household", "accounts", 0)

@@ -112,7 +112,7 @@ def symbols_allowed(trades: Trades, facts: ComplianceFacts) -> tuple[Reason, ...
 def fractions_allowed(trades: Trades, facts: ComplianceFacts) -> tuple[Reason, ...]:
     """SYMBOL_NOT_FRACTIONABLE, ORDER_INVALID: whole shares unless the broker takes fractions; nine decimals at most.
 
-    Buys are worth at least the broker's minimum; sells may be smaller (docs/ALPACA.md).
+    Buys are worth at least the broker's minimum; sells may be smaller (docs/METHODS.md).
     """
     found = []
     for trade in trades:

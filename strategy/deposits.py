@@ -6,7 +6,7 @@ What a purchase today puts at risk in a name is the harvest it might have offere
 
     lowest   = price x exp(-sigma sqrt(22) |Z|), Z standard normal, so that a barrier b is touched with probability
                2 Phi(-ln(price / b) / (sigma sqrt(22))): the reflection principle for a driftless Brownian motion of
-               the log price (Karatzas and Shreve, 2.6; docs/TIMING.md finds no skill in any forecast of the drift)
+               the log price (Karatzas and Shreve, 2.6; docs/METHODS.md finds no skill in any forecast of the drift)
     V(p)     = value after cost of the best reachable prefix at the price p (strategy.appraisal): 0 until a lot
                touches its trigger, and while gains in front cost more than the losses save. The trigger is the lower
                of today's and that of 31 days on, as it falls with age

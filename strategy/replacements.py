@@ -1,7 +1,7 @@
 """What to hold instead of a name that was sold at a loss.
 
 Where replacement lots can never be harvested themselves, a 5 % trigger falls from 145 to 43 bp a year
-(docs/TIMING.md): each name needs at least two replacements that are not substantially identical to it or to one
+(docs/METHODS.md): each name needs at least two replacements that are not substantially identical to it or to one
 another, so that the first can be sold at a loss in its turn.
 """
 

@@ -37,7 +37,7 @@ MIN_SESSIONS = 60  # closes; below that there is no model
 MIN_RETURNS_FOR_VOLATILITY = 20
 OUTLIER_SIGMAS = 10.0
 MAD_TO_SIGMA = 1.4826  # median absolute deviation of a normal variable to its standard deviation
-MOST_FACTORS = 70  # docs/OPTIMIZER.md: 20/40/50/70 factors for 100/500/1000/3000 names
+MOST_FACTORS = 70  # docs/METHODS.md: 20/40/50/70 factors for 100/500/1000/3000 names
 LEAST_SPECIFIC_SHARE = 0.01  # of a name's variance
 LEAST_SPECIFIC_VARIANCE = 1e-8  # per day (1 bp a day), for a name that never moved: the optimizer divides by D
 

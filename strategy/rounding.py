@@ -1,4 +1,4 @@
-"""Whole shares and minimum trades: the second step after the optimizer (docs/OPTIMIZER.md section 5).
+"""Whole shares and minimum trades: the second step after the optimizer (docs/METHODS.md).
 
 The optimizer's weights become shares by rounding to the nearest, and then single shares move, best move first, until
 no move makes the plan better. What is judged is the optimizer's own objective, tax by the pieces on the lots the sale
@@ -191,7 +191,7 @@ def _backed_off(
 ) -> LotProgram:
     """Limits drawn in by what rounding overshot; tracking error by what it predictably costs.
 
-    `TE_rounded^2 ~ TE^2 + sum over traded names of (price/NAV)^2 / 12 * total variance` (docs/OPTIMIZER.md section 5).
+    `TE_rounded^2 ~ TE^2 + sum over traded names of (price/NAV)^2 / 12 * total variance` (docs/METHODS.md).
     """
     limits = program.limits
     slack = {limit: excess * BACK_OFF for limit, excess in broken.items()}

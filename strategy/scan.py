@@ -59,7 +59,7 @@ def scan(
     bought instead of each name; `homes` lot id -> the name that a parked replacement lot stands in for; `locked`
     names whose lots are not trusted. `ordered` is False where the account may sell any set of lots.
 
-    A lot of unknown basis counts as a loss (docs/DESIGN.md, 5). Names without a price are left out.
+    A lot of unknown basis counts as a loss. Names without a price are left out.
     Raises ValueError for a price that is not finite and positive.
     """
     unbuyable = locked | masks.no_buy.keys()

@@ -1,7 +1,7 @@
 """When a loss is deep enough to take: the closed form of an optimal-stopping boundary.
 
 A loss taken today saves tax today and gives up the right to take a deeper one tomorrow. A dynamic program over loss
-depth, age up to the one-year step and lock state (docs/TIMING.md, "The trigger"; validated 2014-2016, tested
+depth, age up to the one-year step and lock state (docs/METHODS.md; validated 2014-2016, tested
 2017-2026) finds the depth at which taking beats waiting; the closed form below is within about 3 bp a year of it.
 
     lot                                   harvest at a loss of at least
@@ -23,7 +23,7 @@ from enum import StrEnum
 
 from strategy.types import HarvestPolicy, TaxProfile
 
-# All from docs/TIMING.md, "The trigger".
+# All from docs/METHODS.md.
 DEPTH_IN_MONTHLY_SIGMAS = 0.95  # T0 in units of one month's standard deviation
 SESSIONS_A_MONTH = 21
 REFERENCE_SIGMA = 0.016  # a typical stock's daily volatility, as a fraction
@@ -46,7 +46,7 @@ class LotRole(StrEnum):
 
 
 def base_trigger(sigma_daily: float, round_trip_cost_bps: float) -> float:
-    """T0 = 0.95 sigma sqrt(21) (sigma / 0.016)^-0.2 (cost / 10 bp)^0.2, a fraction of basis (docs/TIMING.md).
+    """T0 = 0.95 sigma sqrt(21) (sigma / 0.016)^-0.2 (cost / 10 bp)^0.2, a fraction of basis (docs/METHODS.md).
 
     `sigma_daily` is the EWMA standard deviation of daily returns, a fraction; 0.016 gives about 0.07. Costs below
     1 bp count as 1 bp. Raises ValueError unless `sigma_daily` is finite and positive and the cost not negative.

@@ -43,7 +43,7 @@ class TaxProfile:
 
 @dataclass(frozen=True)
 class HarvestPolicy:
-    """The trigger's settings (docs/TIMING.md)."""
+    """The trigger's settings (docs/METHODS.md)."""
 
     multiplier: float = 1.0
     round_trip_cost_bps: float = 10.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -76,6 +77,7 @@ def replay(
     import yaml
 
     from state.lots import LedgerError, replay_cases
+    from state.lots.casefile import LATER_SECTIONS
 
     chosen: dict[str, str] = {}
     for item in convention or []:
@@ -91,6 +93,10 @@ def replay(
         raise HarvestdError(f"{file}: expected YAML, was not: {error}") from error
     if not isinstance(document, dict):
         raise HarvestdError(f"{file}: expected a mapping with the key cases, was {type(document).__name__}")
+    later = [name for name in LATER_SECTIONS if name in document]
+    if later and "cases" in document:
+        print(f"harvestd: {', '.join(later)}: not in this version, left out", file=sys.stderr)
+        document = {name: section for name, section in document.items() if name not in later}
     try:
         result = replay_cases(document, chosen)
     except LedgerError as error:

@@ -3,7 +3,8 @@
 They buy a few shares now and then, as people do, without asking harvestd:
 
 - by the calendar: a few shares of a name on the first session of some months;
-- once shortly before a harvest that the prices are about to ask for, which harvestd must then leave alone;
+- once shortly before a harvest that the prices are about to ask for, which harvestd must then leave alone (buying
+  the dip);
 - once shortly after a harvest: the spouse (deferred into her lot), and the IRA (lost for good).
 
 A pure function of the session, the prices, and the harvests filled so far: a restart finds the same purchases.
@@ -25,10 +26,12 @@ HABITS = (
     (SPOUSE, (2, 8), ("KO", "PG", "JNJ"), 15),
     (IRA, (5, 11), ("MSFT", "PEP", "HD"), 5),
 )
-# Bought on this day whatever happens: days before prices fell far enough for a harvest of the name.
-BEFORE_A_HARVEST = ((SPOUSE, date(2020, 3, 4), "CVX", 40),)
+# On this day, days before a harvest, somebody buys the dip: the name that fell most in a year, among those that the
+# main account has not traded for a month.
+BUYS_THE_DIP = ((SPOUSE, date(2020, 3, 5), 40),)
+SESSIONS_A_YEAR = 252
 # The first harvest on or after the day: bought back so many sessions later.
-AFTER_A_HARVEST = ((IRA, date(2020, 3, 1), 6, 60), (SPOUSE, date(2022, 5, 1), 9, 30))
+AFTER_A_HARVEST = ((SPOUSE, date(2019, 7, 1), 9, 30), (IRA, date(2020, 3, 1), 6, 60))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +46,16 @@ def purchases(
     session: date,
     sessions: Sequence[date],
     closes: Mapping[str, Decimal],
+    year_ago: Mapping[str, Decimal],
+    traded_lately: frozenset[str],
     harvests: Sequence[FilledHarvest],
     closes_at: datetime,
 ) -> tuple[Transaction, ...]:
-    """What the spouse and the IRA bought in `session`, at its close. `sessions` ascending, up to this one."""
+    """What the spouse and the IRA bought in `session`, at its close. `sessions` ascending, up to this one.
+
+    `closes` and `year_ago` are closes of this session and of 252 sessions before; `traded_lately` the names that the
+    main account bought or sold in the 31 days up to it.
+    """
     place = sessions.index(session)
     bought: list[tuple[str, str, int]] = []
     if place == 0 or sessions[place - 1].month != session.month:
@@ -54,7 +63,10 @@ def purchases(
             if session.month in months:
                 turn = session.year * 2 + (session.month > 6)
                 bought.append((account, names[turn % len(names)], shares))
-    bought += [(account, symbol, shares) for account, day, symbol, shares in BEFORE_A_HARVEST if day == session]
+    for account, day, shares in BUYS_THE_DIP:
+        fallen = sorted((closes[name] / year_ago[name], name) for name in year_ago if name not in traded_lately)
+        if day == session and fallen:
+            bought.append((account, fallen[0][1], shares))
     for account, since, later, shares in AFTER_A_HARVEST:
         first = next((item for item in harvests if item.session >= since and item.session in sessions), None)
         if first is not None and place == sessions.index(first.session) + later:

@@ -94,10 +94,10 @@ class _Teller:
 def _world(options: DemoOptions) -> World:
     calendar = demo_calendar()
     prices = demo_prices(calendar)
-    store = _store(options)
     sessions = calendar.between(options.start, options.end)
     if not sessions:
         raise UsageError(f"Expected a trading session between {options.start} and {options.end}, there is none")
+    store = _store(options)
     venue = open_venue(options.database, prices, sessions[0].opens_at.replace(hour=1))
     return World(demo_house(store, venue, calendar), venue, prices, sessions[0].session, sessions)
 

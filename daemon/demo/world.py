@@ -19,7 +19,7 @@ from daemon.approvals import realized_gain
 from daemon.clock import WorldClock
 from daemon.constituents import constituents
 from daemon.day import tick, work_waiting
-from daemon.demo.household import FilledHarvest, purchases
+from daemon.demo.household import SESSIONS_A_YEAR, FilledHarvest, purchases
 from daemon.demo.prices import LAST_DAY, demo_calendar, demo_prices
 from daemon.errors import HarvestdError
 from daemon.house import House
@@ -182,11 +182,23 @@ class World:
     def _household(self, session: SessionTimes) -> None:
         days = [item.session for item in self.house.calendar.between(self.first, session.session)]
         place = next(i for i, item in enumerate(self.prices.sessions) if item.session == session.session)
-        closes = {symbol: column[place] for symbol, column in self.prices.closes.items()}
-        known = {symbol: price for symbol, price in closes.items() if price is not None}
-        rows = purchases(session.session, days, known, filled_harvests(self.house), session.closes_at)
+        fills = self.house.store.orders.fills(session_start=session.opens_at - timedelta(days=31))
+        rows = purchases(
+            session.session,
+            days,
+            self._closes(place),
+            self._closes(place - SESSIONS_A_YEAR),
+            frozenset(fill.symbol for fill in fills),
+            filled_harvests(self.house),
+            session.closes_at,
+        )
         if rows:
             import_transactions(self.house, rows)
+
+    def _closes(self, place: int) -> dict[str, Decimal]:
+        """Closes of the session at `place` of the history; names without one are left out."""
+        found = {symbol: column[place] for symbol, column in self.prices.closes.items()}
+        return {symbol: price for symbol, price in found.items() if price is not None}
 
 
 def filled_harvests(house: House) -> tuple[FilledHarvest, ...]:

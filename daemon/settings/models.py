@@ -5,7 +5,7 @@ machine, whatever its environment. Reading `config.yaml` and the environment, an
 them, is `daemon.settings.loading`.
 
 Numbers that are money, or are multiplied with money, are `Decimal`; those that only feed the strategy's numerics are
-`float`. Defaults with a source: harvest (docs/TIMING.md), optimizer (docs/OPTIMIZER.md), approvals (DESIGN section 7).
+`float`. Defaults with a source: harvest (docs/METHODS.md), optimizer (docs/METHODS.md), approvals.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class AccountSettings(Section):
         )
 
     def broken_rules(self) -> Iterator[Breach]:
-        """Alpaca takes no lot on an order and disposes first in, first out (docs/ALPACA.md)."""
+        """Alpaca takes no lot on an order and disposes first in, first out (docs/METHODS.md)."""
         if self.broker is BrokerName.ALPACA and self.relief_method is not ReliefMethod.FIFO:
             yield Breach(
                 ("relief_method", "broker"),
@@ -190,7 +190,7 @@ class TaxProfileSettings(Section):
 
 
 class WashSales(Section):
-    """The wash-sale policy (docs/TAX_RULES.md)."""
+    """The wash-sale policy (docs/METHODS.md)."""
 
     identical: IdenticalPolicy = Field(IdenticalPolicy.INDEX, description="What counts as substantially identical.")
     groups: tuple[Annotated[tuple[Symbol, ...], Field(min_length=2)], ...] = Field(
@@ -208,7 +208,7 @@ class WashSales(Section):
 
 
 class Harvest(Section):
-    """When a loss is worth taking (docs/TIMING.md)."""
+    """When a loss is worth taking (docs/METHODS.md)."""
 
     enabled: Switch = Field(True, description="Whether losses are harvested at all.")
     trigger_multiplier: Number = Field(1.0, ge=0.5, le=2, description="Scales the loss that is deep enough.")
@@ -238,7 +238,7 @@ class Risk(Section):
 
 
 class Optimizer(Section):
-    """What a plan may look like (docs/OPTIMIZER.md)."""
+    """What a plan may look like (docs/METHODS.md)."""
 
     tracking_error_max_bps: Number = Field(400.0, ge=1, le=5000, description="Limit on expected tracking error.")
     tracking_error_room_pct: Number = Field(

@@ -67,7 +67,7 @@ LATER_SECTIONS = ("netting_cases", "rate_cases", "qualified_dividend_cases")
 
 
 def replay_cases(document: Mapping[str, Any], conventions: Mapping[str, str] = {}) -> dict[str, Any]:
-    """Replays every case of a parsed document; the promised JSON of `harvestd ledger replay` (DESIGN section 10).
+    """Replays every case of a parsed document; the promised JSON of `harvestd ledger replay`.
 
     `conventions` switches named conventions, for example {"tacking": "additive"}. Raises UnsupportedTransactionError
     naming the cases that need more than the ledger knows, UnknownConventionError, or any other LedgerError of a case.

@@ -1,4 +1,4 @@
-"""The lot-level optimizer: which lots to sell and which names to buy (docs/OPTIMIZER.md, docs/FIFO.md).
+"""The lot-level optimizer: which lots to sell and which names to buy (docs/METHODS.md).
 
 `program` says what is asked and answered; `disposal` cuts each name's queue into the pieces a convex solver can
 handle; `model` and `conic` state the problem; `search` turns the relaxation into a plan with a certificate; `explain`

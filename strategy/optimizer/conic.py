@@ -1,4 +1,4 @@
-"""The convex problem over a choice of branches, as sparse data for Clarabel (docs/OPTIMIZER.md 1, docs/FIFO.md).
+"""The convex problem over a choice of branches, as sparse data for Clarabel (docs/METHODS.md).
 
 Names with one branch in play are *plain*; the others enter by the convex hull of their branches, with `z_b` the share
 of branch b and `v_b` its specific risk in units of `T^2` (T: `Model.unit`):
@@ -365,7 +365,7 @@ class Problem:
         settings.max_iter = MAX_ITERATIONS
         settings.tol_feas = TOLERANCE
         settings.tol_gap_abs = settings.tol_gap_rel = TOLERANCE if len(self.hull) else PLAN_GAP
-        if not self.ask.careful:  # a fifth faster at the same objective (docs/OPTIMIZER.md section 2)
+        if not self.ask.careful:  # a fifth faster at the same objective (docs/METHODS.md)
             settings.iterative_refinement_reltol = 1e-8
             settings.iterative_refinement_abstol = 1e-9
             settings.iterative_refinement_max_iter = 3

@@ -1,4 +1,4 @@
-"""Which lots a sale reaches, and in which pieces the solver sees them (docs/FIFO.md).
+"""Which lots a sale reaches, and in which pieces the solver sees them (docs/METHODS.md).
 
 Two observations turn disposal order into something a convex solver can handle.
 
@@ -160,7 +160,7 @@ def _of_first(values: FloatArray, first: IntArray, last: IntArray) -> FloatArray
 
 
 def _run_starts(program: LotProgram, queue: Queue) -> BoolArray:
-    """True where a group begins a run (formula: docs/FIFO.md, "Formulation")."""
+    """True where a group begins a run (formula: docs/METHODS.md)."""
     start = np.ones(len(queue.name), dtype=bool)
     start[1:] = queue.name[1:] != queue.name[:-1]
     if program.relief == "free":
@@ -191,7 +191,7 @@ def _front_gains(queue: Queue) -> tuple[FloatArray, FloatArray]:
 def walk(program: LotProgram, queue: Queue, sold: FloatArray, dust: float) -> FloatArray:
     """Lots (L,) that selling `sold` (G,) of each group disposes of: within a group in order, only the last in part.
 
-    Less than `dust` left over is not sold; more than `1 - WHOLE` of a lot is all of it (docs/OPTIMIZER.md section 7).
+    Less than `dust` left over is not sold; more than `1 - WHOLE` of a lot is all of it (docs/METHODS.md).
     """
     sell = np.zeros(len(program.lot_weight))
     weight = program.lot_weight[queue.lots]

@@ -14,7 +14,7 @@ from strategy.types import FloatArray, IntArray
 
 TIE = 1e-9  # cost per unit of weight and place in the queue: equal lots go in lot order on every platform
 RISK_SCALE_MIN, RISK_SCALE_MAX = 1e-3, 1.0  # annual; the unit of tracking error inside the solver
-HYGIENE_SHORT_RATE, HYGIENE_LONG_RATE, HYGIENE_SHARE = 0.408, 0.238, 0.4  # docs/FIFO.md, "Lot-age hygiene"
+HYGIENE_SHORT_RATE, HYGIENE_LONG_RATE, HYGIENE_SHARE = 0.408, 0.238, 0.4  # docs/METHODS.md
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def _root(covariance: FloatArray) -> FloatArray:
 
 
 def _hygiene(program: LotProgram) -> FloatArray:
-    """(n,) what a purchase costs by burying its lot: h * 0.408 * 0.4 * sigma * (1 - exp(-g / sigma)), docs/FIFO.md."""
+    """(n,) what a purchase costs by burying its lot: h * 0.408 * 0.4 * sigma * (1 - exp(-g / sigma))."""
     n = len(program.weights_held)
     if not program.limits.lot_age_hygiene or program.relief == "free":
         return np.zeros(n)

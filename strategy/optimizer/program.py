@@ -41,7 +41,7 @@ class Limits:
     net_gain_max: float  # realized short plus long, net
     cash_min: float
     cash_max: float
-    lot_age_hygiene: float = 0.0  # h of docs/FIFO.md: the price of burying a new lot behind old gains; 0 is off
+    lot_age_hygiene: float = 0.0  # h of docs/METHODS.md: the price of burying a new lot behind old gains; 0 is off
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,11 +1,11 @@
 """From the relaxation to a plan: price branches, round, solve once more, and branch where that is not enough.
 
 The relaxation over every branch bounds what any plan can reach. Its largest share of each name picks a branch; with
-one branch a name the program is convex and its solution is a plan (docs/OPTIMIZER.md 3, docs/FIFO.md "Finish"). If
+one branch a name the program is convex and its solution is a plan (docs/METHODS.md). If
 there is no such plan, or it is further than `ENOUGH` from the bound, names are branched on, best bound first.
 
 With many runs most are never worth a look: the relaxation starts with few, prices all the others in closed form at its
-own duals, and adds those that would improve it (docs/FIFO.md "Pricing"). The bound holds for any subset.
+own duals, and adds those that would improve it (docs/METHODS.md). The bound holds for any subset.
 """
 
 from __future__ import annotations
@@ -229,7 +229,7 @@ def trades(model: Model, outcome: Outcome, dust: float) -> tuple[FloatArray, Flo
 def price(model: Model, outcome: Outcome, active: BoolArray) -> tuple[FloatArray, FloatArray]:
     """Best response of every branch (B,) at the outcome's duals, and the present level of every name (n,).
 
-    `min over u, b of cost(u) + hs b + zt (u + b) + pi x + kappa D x^2` (docs/FIFO.md "Pricing"), closed form for each
+    `min over u, b of cost(u) + hs b + zt (u + b) + pi x + kappa D x^2` (docs/METHODS.md), closed form for each
     group because the cost is linear along it.
     """
     branches, queue, a = model.branches, model.queue, model.held_active
@@ -278,7 +278,7 @@ def _one(value: FloatArray | None) -> float:
 
 
 def seed_branches(model: Model) -> BoolArray:
-    """Branches to begin with: the first of every name, and the one that ends cheapest (docs/FIFO.md "Pricing")."""
+    """Branches to begin with: the first of every name, and the one that ends cheapest (docs/METHODS.md)."""
     branches, queue = model.branches, model.queue
     if len(branches.name) <= max(FEW_BRANCHES, len(model.held_active)):
         return np.ones(len(branches.name), dtype=bool)

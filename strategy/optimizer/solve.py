@@ -1,6 +1,6 @@
 """The public call: a lot program in, a plan with a certificate or an explanation out.
 
-What becomes of a solver status (docs/OPTIMIZER.md 7): `Solved` is a plan once every limit has been checked without the
+What becomes of a solver status (docs/METHODS.md): `Solved` is a plan once every limit has been checked without the
 solver; `AlmostSolved` likewise, and is never called optimal; anything else is explained with slack, and no number of
 it is ever read.
 """

@@ -368,3 +368,15 @@ def make_stage(
         house.take_securities()
         store.market.add(house.brokers["main"].daily_bars(house.names, DAYS[0], TIMES[HISTORY - 1].session))
     return Stage(path, house, made, prices, told)
+
+
+def taken_up(folder: Path, *, changes: Iterable[Change] = ()) -> Stage:
+    """A stage that was made in a folder like this one, with the usual venue and the same `changes`, and closed."""
+    path = folder / "house.db"
+    prices = stage_prices(changes)
+    store = Store.open(path, durable=False)
+    settings = Settings.model_validate_json(store.meta.get("settings") or "")
+    ways = VenueSettings(seed="stage", half_spread_bps=D(2), relief_method=ReliefMethod.FIFO)
+    venue = SimulatedVenue(folder / "house.db.venue", prices, ways, account_number="SIM-1", start=TIMES[0].opens_at)
+    told: list[Alert] = []
+    return Stage(path, _house(store, venue, settings, told), venue, prices, told)

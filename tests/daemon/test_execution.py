@@ -16,7 +16,16 @@ from small_house import Stage
 
 from brokers.errors import BrokerUnavailable, NotAuthorized, UnknownOrder
 from daemon.halt import halt, halt_reason, is_halted
-from state.records import BrokerOrder, BrokerOrderStatus, BrokerPosition, IntentState, OrderRequest, OrderType, PlanState, Side
+from state.records import (
+    BrokerOrder,
+    BrokerOrderStatus,
+    BrokerPosition,
+    IntentState,
+    OrderRequest,
+    OrderType,
+    PlanState,
+    Side,
+)
 
 D = Decimal
 BUY, SELL = Side.BUY, Side.SELL

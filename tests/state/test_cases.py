@@ -1,4 +1,4 @@
-"""The worked tax cases: trades in, the exact tax result out (tests/cases/tax_cases.yaml, /work cases README).
+"""The worked tax cases: trades in, the exact tax result out (tests/cases/tax_cases.yaml).
 
 Every case runs under the default conventions and again under each alternative it states. Money within 0.01, as the
 file says; quantities exactly; an expected field that is absent, or "unspecified", is not compared.

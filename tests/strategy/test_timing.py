@@ -1,4 +1,4 @@
-"""When a loss is deep enough: the figures of docs/TIMING.md."""
+"""When a loss is deep enough: the figures of docs/METHODS.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`harvestd schema NAME`: the JSON Schema of each promised format (DESIGN section 10).
+"""`harvestd schema NAME`: the JSON Schema of each promised format.
 
 Money and quantities are decimal strings, dates ISO, rates and counts numbers. Gains are positive and losses negative,
 except in fields named loss, losses or disallowed, which are positive amounts. A change here is a change of version.
