@@ -166,20 +166,30 @@ class Alerts:
     def count(self, prefix: str) -> int:
         """Incidents ever opened whose key starts with `prefix`."""
         table = schema.alerts
-        statement = select(func.count()).where(table.c.key.startswith(prefix), table.c.recovered.is_(False))
+        statement = select(func.count()).where(
+            table.c.key.startswith(prefix, autoescape=True), table.c.recovered.is_(False)
+        )
         return int(self._db.execute(statement).scalar_one())
 
     def open_keys(self, prefix: str) -> tuple[str, ...]:
         """Keys of incidents that have not recovered, starting with `prefix`."""
         table = schema.alerts
-        newest = select(func.max(table.c.alert_id)).where(table.c.key.startswith(prefix)).group_by(table.c.key)
+        newest = (
+            select(func.max(table.c.alert_id))
+            .where(table.c.key.startswith(prefix, autoescape=True))
+            .group_by(table.c.key)
+        )
         statement = select(table.c.key).where(table.c.alert_id.in_(newest), table.c.recovered.is_(False))
         return tuple(self._db.execute(statement.order_by(table.c.key)).scalars())
 
     def open_incidents(self, prefix: str) -> tuple[Alert, ...]:
         """Incidents that have not recovered, whose key starts with `prefix`, by key."""
         table = schema.alerts
-        newest = select(func.max(table.c.alert_id)).where(table.c.key.startswith(prefix)).group_by(table.c.key)
+        newest = (
+            select(func.max(table.c.alert_id))
+            .where(table.c.key.startswith(prefix, autoescape=True))
+            .group_by(table.c.key)
+        )
         statement = select(table).where(table.c.alert_id.in_(newest), table.c.recovered.is_(False))
         return tuple(alert_from(row) for row in self._db.execute(statement.order_by(table.c.key)).mappings())
 

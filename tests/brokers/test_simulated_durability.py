@@ -186,15 +186,16 @@ def obey(made: SimulatedVenue, number: int, command: tuple[object, ...]) -> None
 
 
 def replayed(activities: tuple[Activity, ...]) -> dict[str, Decimal]:
-    """Shares by symbol, from the history alone."""
+    """Shares by symbol, from the history alone. What the venue rounds away at a reverse split (nine decimals, lot by
+    lot) is left out when nothing else is left."""
     held: defaultdict[str, Decimal] = defaultdict(Decimal)
     for each in activities:
         if each.kind is ActivityKind.FILL and each.symbol and each.side:
             held[each.symbol] += each.side.sign * each.quantity
-            assert held[each.symbol] >= 0
+            assert held[each.symbol] >= -D("0.0000001")
         elif each.kind is ActivityKind.SPLIT and each.symbol and each.ratio_new and each.ratio_old:
             held[each.symbol] *= each.ratio_new / each.ratio_old
-    return {symbol: quantity for symbol, quantity in held.items() if quantity}
+    return {symbol: quantity for symbol, quantity in held.items() if quantity >= D("0.0000001")}
 
 
 def check_conservation(made: SimulatedVenue) -> None:

@@ -231,7 +231,7 @@ def is_ours(match: Any) -> bool:
 
 
 def test_what_the_venue_paid_for_shares_is_in_its_sales_and_in_what_is_left(demo: Finished) -> None:
-    """Total cost of all purchases = cost of shares sold + cost of shares held; ours differs by wash adjustments only."""
+    """Cost of all purchases = cost of shares sold + of shares held; ours differs by wash adjustments only."""
     paid = -sum((fill.amount for fill in demo.venue.fills() if fill.side is Side.BUY), ZERO)
     sold = sum((gone.cost for gone in demo.venue.disposals()), ZERO)
     held = sum((lot.cost for lot in demo.venue.lots()), ZERO)

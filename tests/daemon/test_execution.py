@@ -263,7 +263,7 @@ def test_never_arrived_and_too_late_it_expires(stage: Stage) -> None:
 
 @pytest.mark.parametrize("arrived", [True, False])
 def test_killed_between_the_record_and_the_answer(stage: Stage, arrived: bool) -> None:
-    """F01, F02: the process dies with the intent SUBMITTING. The next one finds the order, or sends it, under its id."""
+    """F01, F02: the process dies with the intent SUBMITTING. The next one finds the order or sends it, by its id."""
     stage.execute((BUY, "AAA", 10))
     intent = stage.only("AAA")
     stage.house.store.orders.save(replace(intent, state=IntentState.SUBMITTING, submitted_quantity=D(10)))

@@ -211,19 +211,27 @@ def test_what_others_did_is_news_and_our_own_executions_are_not(store: Store) ->
 
 
 def test_a_transaction_that_fails_leaves_nothing(store: Store, path: Path) -> None:
-    with pytest.raises(RuntimeError), store.transaction():
-        store.journal.append([bought()], NOW)
-        store.meta.put("kind", "demo")
+    def fails() -> None:
         with store.transaction():
-            store.alerts.put(Alert("key", AlertLevel.INFO, "text", NOW))
-        raise RuntimeError
+            store.journal.append([bought()], NOW)
+            store.meta.put("kind", "demo")
+            with store.transaction():
+                store.alerts.put(Alert("key", AlertLevel.INFO, "text", NOW))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fails()
     assert (store.journal.all(), store.meta.get("kind"), store.alerts.list()) == ((), None, ())
 
 
 def test_a_failure_inside_undoes_the_outside_too(store: Store) -> None:
-    with pytest.raises(JournalConflict), store.transaction():
-        store.journal.append([bought()], NOW)
-        store.journal.append([bought(price=D(1))], NOW)
+    def fails() -> None:
+        with store.transaction():
+            store.journal.append([bought()], NOW)
+            store.journal.append([bought(price=D(1))], NOW)
+
+    with pytest.raises(JournalConflict):
+        fails()
     assert store.journal.all() == ()
     store.journal.append([bought()], NOW)
     assert store.journal.count() == 1, "and the next transaction is a new one"
@@ -366,8 +374,9 @@ PLANNED = PlannedTrade(
     replacement=("BBB", "CCC"), days_held=40, cost=D("0.20"), tracking_error_effect_bps=1.25,
 )  # fmt: skip
 PLAN = Plan(
-    "main-20240304-1", "main", DAY, 1, NOW, PlanState.AWAITING_APPROVAL, (PLANNED,), ("TRIGGER_HARVEST",), D("100000.01"),
-    1.5, 2.5, {"AAA": D("0.1")}, {"BBB": D("0.100001")}, ("APPROVAL_ORDER_VALUE",), 0.1, NOW + timedelta(hours=20), 0,
+    "main-20240304-1", "main", DAY, 1, NOW, PlanState.AWAITING_APPROVAL, (PLANNED,), ("TRIGGER_HARVEST",), D("100.01"),
+    1.5, 2.5, {"AAA": D("0.1")}, {"BBB": D("0.100001")}, reasons=("APPROVAL_ORDER_VALUE",), notes=("a sentence",),
+    certified_gap_bp=0.1, expires_at=NOW + timedelta(hours=20),
 )  # fmt: skip
 INTENT = Intent(
     "hv-main-20240304-1-1-0", "main-20240304-1", "main", 1, 0, "AAA", Side.SELL, D(10), IntentState.RECORDED, DAY,
