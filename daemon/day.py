@@ -19,7 +19,7 @@ from daemon.house import House
 from daemon.sync import Snapshot
 from state.lots import LedgerError
 from state.reasons import ReasonCode, because
-from state.records import ZERO, Account, AlertLevel, Plan, Side, TradeReason, TransactionKind
+from state.records import ZERO, Account, AlertLevel, Plan, PlanState, Side, TradeReason, TransactionKind
 from state.store import JournalConflict, PerformanceRow
 
 CENT = Decimal("0.01")
@@ -217,10 +217,16 @@ def _why(house: House, snapshot: Snapshot) -> str:
     """What the day's plan said, or that prices moved after it."""
     day = snapshot.now.astimezone(NEW_YORK).date()
     plans = house.store.plans.list(account_id=snapshot.account.account_id, session=day)
-    said = [note for plan in plans for note in (*plan.notes, *plan.reasons) if "tracking-error" in note]
-    if said:
-        return said[-1]
+    limit = house.settings.optimizer.tracking_error_max_bps
+    for plan in reversed(plans):
+        left_above = plan.tracking_error_after_bps is None or plan.tracking_error_after_bps > limit + 1
+        notes = [note for note in (*plan.notes, *plan.reasons) if "tracking-error" in note]
+        if notes and left_above:
+            return notes[-1]
     if house.benchmark_changes(today_of(house, snapshot)):
         return "the benchmark rebalanced at this close; the next plan follows it"
+    unfilled = [plan for plan in plans if plan.state in (PlanState.PARTLY_DONE, PlanState.FAILED)]
+    if unfilled:
+        return f"plan {unfilled[-1].plan_id} did not fill whole ({unfilled[-1].state.value}), and prices moved"
     states = ", ".join(f"{plan.plan_id} {plan.state.value}" for plan in plans)
     return f"prices moved after the decision; plans today: {states or 'none'}"

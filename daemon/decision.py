@@ -171,7 +171,8 @@ def ask(house: House, plan: Plan, reasons: tuple[Reason, ...], now: datetime) ->
 def advance(house: House, snapshot: Snapshot) -> None:
     """Answers from the inbox, expiry, and approved plans at fresh prices."""
     with house.store.transaction():
-        for command in house.store.commands.waiting():
+        # Of two answers that wait together the no counts, whichever came first.
+        for command in sorted(house.store.commands.waiting(), key=lambda one: one.command != "reject"):
             house.store.commands.take(command.command_id, snapshot.now, _answer(house, command, snapshot.now))
         for plan in house.store.plans.list(account_id=snapshot.account.account_id, only_open=True):
             expired = plan.expires_at is not None and snapshot.now >= plan.expires_at

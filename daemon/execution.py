@@ -188,9 +188,12 @@ def _work_plan(house: House, snapshot: Snapshot, plan: Plan) -> None:
 
 
 def _give_up_sells(house: House, plan: Plan) -> None:
-    """Near the end, sells that have not filled are cancelled, so that what they did fill can be bought back."""
+    """Near the end, sells that have not filled are cancelled, and those the gate held back are given up, so that what
+    the others did fill can be bought back."""
     broker = house.brokers[plan.account_id]
     for intent in house.store.orders.list(plan_id=plan.plan_id, only_open=True):
+        if intent.side is Side.SELL and intent.state is IntentState.RECORDED and intent.reason:
+            _save(house, replace(intent, state=IntentState.EXPIRED, reason=_too_late(intent)))
         at_broker = intent.state in AT_BROKER and intent.broker_order_id
         if intent.side is Side.SELL and at_broker and intent.order_type is not OrderType.MARKET_ON_CLOSE:
             with suppress(UnknownOrder):  # its fate is looked up at the next step
@@ -240,6 +243,7 @@ def _send(house: House, snapshot: Snapshot, intent: Intent, quantity: Decimal) -
         intent,
         state=IntentState.SUBMITTING,
         submitted_quantity=quantity,
+        reason="",  # what held it back has passed
         limit_price=_limit_price(house, snapshot, intent),
         submitted_at=snapshot.now,
     )
@@ -294,15 +298,18 @@ def _gate(house: House, snapshot: Snapshot, plan: Plan, intent: Intent, quantity
     return gate.refuse(intent, quantity, facts, house.settings)
 
 
+def _too_late(intent: Intent) -> str:
+    waited = {"waited_for": intent.reason} if intent.reason else {}
+    return str(because(ReasonCode.ORDER_DEADLINE, session=intent.session, **waited))
+
+
 def _end_of_time(house: House, plan: Plan) -> None:
     """Cancel what still works at the broker; what never left expires. Nothing rests into tomorrow."""
     broker = house.brokers[plan.account_id]
     for intent in house.store.orders.list(plan_id=plan.plan_id, only_open=True):
         session = house.calendar.on(intent.session)
         if intent.state is IntentState.RECORDED:
-            waited = {"waited_for": intent.reason} if intent.reason else {}
-            reason = str(because(ReasonCode.ORDER_DEADLINE, session=intent.session, **waited))
-            _save(house, replace(intent, state=IntentState.EXPIRED, reason=reason))
+            _save(house, replace(intent, state=IntentState.EXPIRED, reason=_too_late(intent)))
         elif intent.state in AT_BROKER and intent.broker_order_id:
             still_open = session is not None and house.clock.now() < session.closes_at
             if still_open and intent.order_type is not OrderType.MARKET_ON_CLOSE:
@@ -326,7 +333,8 @@ def _close_if_over(house: House, snapshot: Snapshot, plan: Plan) -> None:
         if state is not PlanState.DONE:
             key = f"plan:{plan.plan_id}:{state.value}"
             ended = "; ".join(
-                f"{one.symbol}: {one.reason or one.state.value}"
+                f"{one.symbol}: {one.filled_quantity.normalize():f} of {one.quantity.normalize():f}, "
+                f"{one.reason or ('funded for no more' if one.state is IntentState.FILLED else one.state.value)}"
                 for one in intents
                 if one.filled_quantity < one.quantity
             )

@@ -26,7 +26,7 @@ def demo(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a demo that was stopped.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of the screen.")] = False,
 ) -> None:
-    """Watch a direct-indexed account being looked after through 2020 and 2022. No account, no key, no network."""
+    """Watch a direct-indexed account being looked after from 2019 to 2022. No account, no key, no network."""
     from daemon.demo.run import DemoOptions, run_demo
     from daemon.demo.screen import Screen
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 
 import typer
@@ -35,4 +36,10 @@ def main() -> None:
         sys.exit(78)
     except StoreError as error:
         print(f"harvestd: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        print(f"harvestd: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
+    except sqlite3.OperationalError as error:
+        print(f"harvestd: the database cannot be used: {error}. Is it a file, readable and not busy?", file=sys.stderr)
         sys.exit(1)

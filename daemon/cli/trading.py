@@ -191,9 +191,9 @@ def _print_opportunities(found: tuple[Opportunity, ...]) -> None:
         rows.add_row(
             item.symbol,
             usd(item.gross_loss_usd, 0),
-            f"{item.loss_fraction:.1%}",
+            f"{item.loss_fraction:.1%}" if item.loss_fraction > 0 else "in front: gains",
             f"{item.trigger_fraction:.1%}",
-            usd(item.tax_value_usd, 0),
+            usd(item.tax_value_usd, 0) if item.loss_fraction > 0 else "",
             str(item.days_held),
             "yes" if item.taken else "no",
             str(item.verdict),

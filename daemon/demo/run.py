@@ -113,8 +113,9 @@ def _store(options: DemoOptions) -> Store:
     for file in (path, venue_path(path)):  # a venue's file without the database would bring another world's past
         for suffix in ("", "-wal", "-shm", "-journal", ".halt"):
             file.with_name(file.name + suffix).unlink(missing_ok=True)
+    for left in path.parent.glob(f"{path.name}.making*"):  # of a run killed while making its database
+        left.unlink(missing_ok=True)
     making = path.with_name(f"{path.name}.making")
-    making.unlink(missing_ok=True)
     store = Store.open(making, create=True, durable=False)
     with store.transaction():
         store.meta.put("kind", "demo")

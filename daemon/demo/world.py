@@ -82,6 +82,10 @@ def open_world(path: Path, *, private: bool = False, approver: bool = False) -> 
 
     `private` works on a copy of the daemon's database. Without `approver` plans wait for a person.
     """
+    if not venue_path(path).exists():
+        raise HarvestdError(
+            f"{path}: expected the venue's file {venue_path(path)} beside it; `harvestd demo` starts anew"
+        )
     calendar = demo_calendar()
     prices = demo_prices(calendar)
     store = Store.private_copy(path) if private else Store.open(path, durable=False)

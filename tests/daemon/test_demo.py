@@ -41,6 +41,7 @@ pytestmark = pytest.mark.slow
 
 D = Decimal
 ZERO, CENT = D(0), D("0.01")
+EXACT = D("0.00001")  # what dividing an amount over shares may leave
 HERE = Path(__file__).parent
 KILLS = 9
 
@@ -216,7 +217,7 @@ def test_realized_results_are_conserved_to_the_cent(demo: Finished) -> None:
     for key, (quantity, proceeds, cost) in theirs.items():
         mine = ours[key]
         assert mine[0] == quantity
-        assert abs(mine[1] - proceeds) < CENT
+        assert abs(mine[1] - proceeds) < CENT, "of one fill's parts; the fill as a whole is exact, see below"
         assert mine[2] > cost - CENT, "a wash sale raises a basis, nothing lowers it"
         carried_out += mine[2] - cost if mine[2] - cost >= CENT else ZERO
     carried_in = sum(
@@ -237,10 +238,16 @@ def test_what_the_venue_paid_for_shares_is_in_its_sales_and_in_what_is_left(demo
     held = sum((lot.cost for lot in demo.venue.lots()), ZERO)
     assert paid == sold + held
     basis = sum((lot.basis - lot.wash_adjustment for lot in demo.store.lots.lots("main")), ZERO)
-    assert abs(basis - held) < CENT * len(demo.venue.lots())
+    # The venue rounds what is left of a lot to the cent at each sale, the ledger does not.
+    assert abs(basis - held) <= CENT / 2 * len(demo.venue.disposals())
     proceeds = sum((fill.amount for fill in demo.venue.fills() if fill.side is Side.SELL), ZERO)
     assert sum((gone.proceeds for gone in demo.venue.disposals()), ZERO) == proceeds
-    assert abs(sum((row.proceeds for row in demo.store.lots.realized("main")), ZERO) - proceeds) < CENT
+    received: dict[str, Decimal] = defaultdict(Decimal)
+    for row in demo.store.lots.realized("main"):
+        received[row.sale_id] += row.proceeds
+    for fill in demo.venue.fills():
+        if fill.side is Side.SELL:
+            assert abs(received[fill.activity_id] - fill.amount) < EXACT
 
 
 def test_lots_on_disk_equal_a_replay_of_the_journal(demo: Finished) -> None:

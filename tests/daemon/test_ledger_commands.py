@@ -91,9 +91,9 @@ def test_replay_prints_lots_and_disallowed_losses(tmp_path: Path) -> None:
     file.write_text(WASH, encoding="utf-8")
     (case,) = json.loads(harvestd("ledger", "replay", file, "--json").out)["cases"]
     (sold,) = case["sales"][0]["lots"]
-    assert (sold["gain_loss"], sold["disallowed"], sold["term"]) == ("-200", "200", "ST")
+    assert (sold["gain_loss"], sold["disallowed"], sold["term"]) == ("-200.00", "200.00", "ST")
     (kept,) = case["open_lots"]
-    assert (kept["basis"], kept["acquired"], kept["adjusted_acquired"]) == ("1020", "2024-03-14", "2024-01-18")
+    assert (kept["basis"], kept["acquired"], kept["adjusted_acquired"]) == ("1020.00", "2024-03-14", "2024-01-18")
     assert "bought-back" in harvestd("ledger", "replay", file).out
 
 
