@@ -38,7 +38,7 @@ def due(
     """Tasks to do at `now`, in order; none on a day without a session.
 
     A task whose window has passed is skipped, not made up for: a decision is only taken with time left to
-    execute it. EVENING stays due until midnight UTC of the session's day ends the session.
+    execute it. EVENING stays due until the session's day ends in New York.
     """
     if session is None:
         return ()

@@ -34,6 +34,7 @@ from strategy.types import BoolArray, FloatArray, Opportunity, TaxProfile, WashM
 
 HARVESTS = (TradeReason.HARVEST, TradeReason.HOMECOMING)
 MOST_SOLVES = 6
+SPARE_CASH = 0.005  # of NAV: above the maximum, where whole shares cannot meet it; the next deposit plan invests it
 
 
 @dataclass(frozen=True)
@@ -272,10 +273,12 @@ def _solve(situation: Situation, program: LotProgram) -> tuple[Solution, Rounded
         caps = [*steps, no_worse] if situation.breach else [no_worse]
     solution, rounded = _attempt(situation, program, caps[0])
     why = solution.reasons
-    for cap in caps[1:]:
+    # Whole shares may leave a little more cash than its maximum: that must not cost the plan.
+    for cap, more_cash in [*((cap, 0.0) for cap in caps[1:]), (caps[-1], SPARE_CASH)]:
         if solution.status != "infeasible":
             break
-        solution, rounded = _attempt(situation, program, cap)
+        roomier = replace(program, limits=replace(program.limits, cash_max=program.limits.cash_max + more_cash))
+        solution, rounded = _attempt(situation, roomier, cap)
     if before <= limit or solution.tracking_error <= limit or not solution.has_plan:
         return solution, rounded, ()
     least = f" ({'; '.join(why)})" if situation.breach and why else " without realizing gains that were not asked for"

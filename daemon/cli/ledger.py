@@ -93,6 +93,9 @@ def replay(
         raise HarvestdError(f"{file}: expected YAML, was not: {error}") from error
     if not isinstance(document, dict):
         raise HarvestdError(f"{file}: expected a mapping with the key cases, was {type(document).__name__}")
+    if not {"cases", *LATER_SECTIONS} & document.keys():
+        seen = ", ".join(map(str, document)) or "nothing"
+        raise HarvestdError(f"{file}: expected the section cases, was {seen}")
     later = [name for name in LATER_SECTIONS if name in document]
     if later and "cases" in document:
         print(f"harvestd: {', '.join(later)}: not in this version, left out", file=sys.stderr)
