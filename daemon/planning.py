@@ -14,7 +14,7 @@ from daemon.rehearsal import adverse_moves, masks_for, rehearse, wash_conflicts
 from daemon.sync import Snapshot
 from daemon.triggers import rejected_lately
 from state.reasons import Reason, ReasonCode, because
-from state.records import ZERO, Plan, PlanState
+from state.records import ZERO, Account, Plan, PlanState
 from strategy.deposits import deposit_names
 from strategy.propose import PlanPolicy, Proposal, Situation
 from strategy.propose import propose as solve
@@ -205,21 +205,27 @@ def situation_of(
         breach=breach,
         gain_max=math.inf if breach else settings.rebalance_gain_max_pct / 100,
         profile=house.tax_profile,
-        policy=PlanPolicy(
-            tracking_error_max=settings.tracking_error_max_bps / 1e4,
-            tracking_error_room=settings.tracking_error_room_pct / 100,
-            risk_aversion=settings.risk_aversion,
-            name_weight_max=settings.name_weight_max_pct / 100,
-            sector_deviation_max=settings.sector_deviation_max_pct / 100
-            if settings.sector_deviation_max_pct < 100
-            else float("inf"),
-            turnover_max=settings.turnover_max_pct / 100,
-            cash_min=settings.cash_min_pct / 100,
-            cash_max=settings.cash_max_pct / 100,
-            minimum_trade_usd=settings.minimum_trade_usd,
-            whole_shares=settings.whole_shares,
-            ordered_relief=snapshot.account.relief_method.value != "specific",
-        ),
+        policy=plan_policy(house, snapshot.account),
+    )
+
+
+def plan_policy(house: House, account: Account) -> PlanPolicy:
+    """The settings' limits of a plan, as fractions."""
+    settings = house.settings.optimizer
+    return PlanPolicy(
+        tracking_error_max=settings.tracking_error_max_bps / 1e4,
+        tracking_error_room=settings.tracking_error_room_pct / 100,
+        risk_aversion=settings.risk_aversion,
+        name_weight_max=settings.name_weight_max_pct / 100,
+        sector_deviation_max=settings.sector_deviation_max_pct / 100
+        if settings.sector_deviation_max_pct < 100
+        else float("inf"),
+        turnover_max=settings.turnover_max_pct / 100,
+        cash_min=settings.cash_min_pct / 100,
+        cash_max=settings.cash_max_pct / 100,
+        minimum_trade_usd=settings.minimum_trade_usd,
+        whole_shares=settings.whole_shares,
+        ordered_relief=account.relief_method.value != "specific",
     )
 
 
