@@ -20,7 +20,6 @@ from state.records import ZERO, Plan, PlannedTrade, Side, TradeReason
 from strategy.propose import planned_lots
 
 CENT = Decimal("0.01")
-HARVEST_KINDS = (TradeReason.HARVEST, TradeReason.REPLACEMENT, TradeReason.HOMECOMING)
 
 
 def needs_approval(plan: Plan, settings: Settings) -> tuple[Reason, ...]:
@@ -30,7 +29,8 @@ def needs_approval(plan: Plan, settings: Settings) -> tuple[Reason, ...]:
     reasons: list[Reason] = []
     counted = ZERO
     for trade in plan.trades:
-        kind = "harvest" if trade.reason in HARVEST_KINDS else trade.reason.value
+        of_a_swap = trade.reason.is_harvest or trade.reason is TradeReason.REPLACEMENT
+        kind = "harvest" if of_a_swap else trade.reason.value
         if trade.notional < preapproved.get(kind, ZERO):
             continue
         counted += trade.notional

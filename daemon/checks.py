@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from daemon.facts import locked_symbols, queues_of, today_of
+from daemon.facts import locked_symbols, queues_of, today_of, untradable
 from daemon.house import House
 from daemon.planning import Proposed
 from daemon.rehearsal import PLANNED, masks_for, rehearse, wash_conflicts
@@ -59,7 +59,7 @@ def compliance_facts(house: House, snapshot: Snapshot, plan: Plan, rehearsal: Wh
         submitted_today_usd=sum((one.submitted_quantity * one.reference_price for one in sent), ZERO),
         restricted=frozenset(execution.restricted_symbols),
         locked=locked_symbols(house, snapshot),
-        untradable=frozenset(symbol for symbol, item in house.securities().items() if not item.tradable),
+        untradable=untradable(house),
         minimum_buy_usd=Decimal(1),
         fractionable=frozenset(symbol for symbol, item in house.securities().items() if item.fractionable),
         identical_group={name: min(ledger.group_of(name)) for name in (*house.names, *snapshot.positions)},

@@ -54,8 +54,3 @@ class WorldClock:
 
     def sleep(self, seconds: float) -> None:
         """Simulated time passes only when the world is advanced."""
-
-
-def new_york_date(instant: datetime) -> str:
-    """The New York calendar date of an instant, ISO."""
-    return instant.astimezone(NEW_YORK).date().isoformat()

@@ -19,7 +19,7 @@ from daemon.house import House
 from daemon.sync import Snapshot
 from state.lots import LedgerError
 from state.reasons import ReasonCode, because
-from state.records import ZERO, Account, AlertLevel, Plan, PlanState, Side, TradeReason, TransactionKind
+from state.records import ZERO, Account, AlertLevel, Plan, PlanState, Side, TransactionKind
 from state.store import JournalConflict, PerformanceRow
 
 CENT = Decimal("0.01")
@@ -132,7 +132,7 @@ def _finish_plans(house: House, snapshot: Snapshot) -> None:
 
 def _tell_harvests(house: House, snapshot: Snapshot, plan: Plan) -> None:
     for trade in plan.trades:
-        if trade.side is Side.SELL and trade.reason in (TradeReason.HARVEST, TradeReason.HOMECOMING):
+        if trade.side is Side.SELL and trade.reason.is_harvest:
             rows = house.harvest_rows(plan, trade)
             if rows:
                 loss = -sum((row.recognized for row in rows), ZERO)

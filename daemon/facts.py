@@ -9,7 +9,6 @@ import numpy as np
 from daemon.house import House
 from daemon.sync import Snapshot
 from state.records import ZERO, IntentState, Lot
-from strategy.risk import ewma_volatility
 from strategy.scan import blocked_losses
 from strategy.types import BlockedLoss, FloatArray
 
@@ -38,26 +37,25 @@ def queues_of(snapshot: Snapshot) -> dict[str, tuple[Lot, ...]]:
 
 
 def locked_symbols(house: House, snapshot: Snapshot) -> frozenset[str]:
+    """Names that nothing is planned in: locked, of unknown fate, restricted, or not traded by the broker."""
     unknown = (
         intent.symbol
         for intent in house.store.orders.list(account_id=snapshot.account.account_id, only_open=True)
         if intent.state in (IntentState.UNKNOWN, IntentState.SUBMITTING)
     )
     restricted = house.settings.execution.restricted_symbols
-    untradable = (symbol for symbol, item in house.securities().items() if not item.tradable)
-    return frozenset({*snapshot.locks, *unknown, *restricted, *untradable})
+    return frozenset({*snapshot.locks, *unknown, *restricted, *untradable(house)})
+
+
+def untradable(house: House) -> frozenset[str]:
+    """Names that the broker does not trade."""
+    return frozenset(symbol for symbol, item in house.securities().items() if not item.tradable)
 
 
 def sectors_of(house: House) -> dict[str, str]:
     """Sectors where known."""
     known = {symbol: item.sector for symbol, item in house.securities().items() if item.sector}
     return {**known, **house.constituents.sectors}
-
-
-def volatility_of(house: House) -> dict[str, float]:
-    """Daily EWMA volatility by name."""
-    values = ewma_volatility(house.history, decay=house.settings.harvest.ewma_lambda)
-    return dict(zip(house.names, (float(value) for value in values), strict=True))
 
 
 def active_weights(house: House, snapshot: Snapshot) -> FloatArray:

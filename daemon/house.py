@@ -24,7 +24,7 @@ from state.lots import Ledger, LedgerPolicy
 from state.records import Account, Plan, PlannedTrade, RealizedRow, Security, TradeReason, Transaction
 from state.store import Store
 from strategy.history import BenchmarkPath, benchmark_path, extended, history_from_bars, period_of, weights_today
-from strategy.risk import HistoryTooShortError, RiskModel, estimate_risk_model
+from strategy.risk import HistoryTooShortError, RiskModel, estimate_risk_model, ewma_volatility
 from strategy.types import FloatArray, HarvestPolicy, PriceHistory, TaxProfile
 
 
@@ -55,6 +55,7 @@ class House:
     _history: PriceHistory | None = None
     _path: BenchmarkPath | None = None
     _risk: tuple[int, RiskModel] | None = None
+    _volatility: tuple[int, Mapping[str, float]] | None = None
     _securities: Mapping[str, Security] | None = None
     _homes: dict[str, str | None] = field(default_factory=dict)
     _cash: dict[str, Decimal] = field(default_factory=dict)
@@ -248,6 +249,14 @@ class House:
             self._risk = (upto, model)
         return self._risk[1]
 
+    def volatility(self) -> Mapping[str, float]:
+        """Daily EWMA volatility by name, after the newest close."""
+        sessions = len(self.history.sessions)
+        if self._volatility is None or self._volatility[0] != sessions:
+            values = ewma_volatility(self.history, decay=self.settings.harvest.ewma_lambda)
+            self._volatility = (sessions, dict(zip(self.names, map(float, values), strict=True)))
+        return self._volatility[1]
+
     def knows_risk(self) -> bool:
         """True when there is history enough for a risk model."""
         try:
@@ -286,5 +295,5 @@ class House:
             round_trip_cost_bps=harvest.round_trip_cost_bps,
             ewma_lambda=harvest.ewma_lambda,
             long_term_trigger=harvest.long_term_trigger_pct / 100,
-            minimum_loss_usd=Decimal(harvest.minimum_loss_usd),
+            minimum_loss_usd=harvest.minimum_loss_usd,
         )

@@ -15,7 +15,6 @@ from state.records import AlertLevel, RealizedRow, Transaction
 def import_transactions(house: House, rows: Iterable[Transaction]) -> tuple[Transaction, ...]:
     """Add imported rows to the journal; returns the new ones. Raises state.store.JournalConflict."""
     before = house.ledger
-    now = house.clock.now()
     with house.store.transaction():
         added = house.learn(rows)
         for symbol in sorted({row.symbol for row in added if row.symbol}):
@@ -24,7 +23,6 @@ def import_transactions(house: House, rows: Iterable[Transaction]) -> tuple[Tran
                 old = known.get(_key(row))
                 if old is not None and old.disallowed != row.disallowed:
                     _tell(house, old, row)
-    del now
     return added
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 
-from daemon.facts import active_weights, is_ready, locked_symbols, queues_of, sectors_of, today_of, volatility_of
+from daemon.facts import active_weights, is_ready, locked_symbols, queues_of, sectors_of, today_of
 from daemon.house import House
 from daemon.rehearsal import adverse_moves, masks_for, rehearse, wash_conflicts
 from daemon.sync import Snapshot
@@ -26,12 +26,12 @@ MOST_RETRIES = 6
 HEAVY_LOSS = Decimal("0.0025")  # of net asset value
 
 
-def scan(house: House, snapshot: Snapshot, masks: WashMasks | None = None) -> tuple[Opportunity, ...]:
+def scan(house: House, snapshot: Snapshot) -> tuple[Opportunity, ...]:
     """One opportunity a name with a loss, taken or not, each with its reason."""
     if not house.settings.harvest.enabled or not is_ready(house, snapshot):
         return ()
     today = today_of(house, snapshot)
-    masks = masks or masks_for(house, snapshot, today)
+    masks = masks_for(house, snapshot, today)
     locked = locked_symbols(house, snapshot)
     closed = frozenset(masks.no_buy) | locked
     first_look = _scan(house, snapshot, masks, locked, _replacements(house, closed))
@@ -74,14 +74,14 @@ def _scan(
         today=today,
         queues=queues_of(snapshot),
         prices=snapshot.prices,
-        volatility=volatility_of(house),
+        volatility=house.volatility(),
         masks=masks,
         replacements=replacements,
         homes=house.homes(snapshot.account.account_id),
         locked=locked,
         profile=house.tax_profile,
         policy=house.harvest_policy,
-        ordered=snapshot.account.relief_method.value != "specific",
+        ordered=snapshot.account.relief_method.is_ordered,
     )
 
 
@@ -190,14 +190,14 @@ def situation_of(
             names=house.names,
             queues=queues,
             prices=snapshot.prices,
-            volatility=volatility_of(house),
+            volatility=house.volatility(),
             masks=masks,
             profile=house.tax_profile,
             policy=house.harvest_policy,
             underweight=underweight,
             most=settings.deposit_names_max,
             homes=house.homes(snapshot.account.account_id),
-            ordered=snapshot.account.relief_method.value != "specific",
+            ordered=snapshot.account.relief_method.is_ordered,
         ),
         rebalance=rebalance,
         at_stake=waiting if not rebalance else _heavy(waiting, opportunities, snapshot.nav),
@@ -225,7 +225,7 @@ def plan_policy(house: House, account: Account) -> PlanPolicy:
         cash_max=settings.cash_max_pct / 100,
         minimum_trade_usd=settings.minimum_trade_usd,
         whole_shares=settings.whole_shares,
-        ordered_relief=account.relief_method.value != "specific",
+        ordered_relief=account.relief_method.is_ordered,
     )
 
 

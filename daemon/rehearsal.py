@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 
-from daemon.facts import today_of, volatility_of
+from daemon.facts import today_of
 from daemon.house import House
 from daemon.sync import Snapshot
 from state.lots import Ledger, WashCalendar, WhatIf, wash_calendar, what_if
@@ -143,7 +143,7 @@ def _at_adverse_price(trade: PlannedTrade, falls: Mapping[str, Decimal]) -> Plan
 def adverse_moves(house: House) -> dict[str, Decimal]:
     """How far each price may fall before its order fills, as a fraction: a bound for checks, not a forecast."""
     moves = {}
-    for name, sigma in volatility_of(house).items():
+    for name, sigma in house.volatility().items():
         known = Decimal(repr(round(sigma, 6))) if math.isfinite(sigma) else Decimal("0.1")
         moves[name] = min(max(ADVERSE_DEVIATIONS * known, ADVERSE_LEAST), Decimal("0.9"))
     return moves

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Decimal
 
 import numpy as np
@@ -11,6 +12,7 @@ from daemon.house import House
 from daemon.sync import Snapshot
 from state.reasons import Reason, ReasonCode, because
 from state.records import PlanState
+from strategy.history import period_of
 
 REBALANCE = "rebalance considered"  # an agenda row: the last session in which one was looked into
 RECONSIDER_AFTER_SESSIONS = 10
@@ -49,22 +51,19 @@ def find_triggers(house: House, snapshot: Snapshot) -> tuple[Reason, ...]:
 def _considered_lately(house: House, snapshot: Snapshot) -> bool:
     """True for some sessions after a rebalance was last looked into: drift that was not worth mending, or that a
     person would not have mended, is not asked about again every day."""
-    last = house.store.agenda.last_session(REBALANCE, snapshot.account.account_id)
-    return last is not None and last in house.history.sessions[-RECONSIDER_AFTER_SESSIONS:]
+    return _is_recent(house, house.store.agenda.last_session(REBALANCE, snapshot.account.account_id))
 
 
 def rejected_lately(house: House, snapshot: Snapshot) -> bool:
     """True for some sessions after a person rejected a plan: the same gains are not asked for again every day."""
-    last = house.store.plans.last_session(snapshot.account.account_id, PlanState.REJECTED)
-    return last is not None and last in house.history.sessions[-RECONSIDER_AFTER_SESSIONS:]
+    return _is_recent(house, house.store.plans.last_session(snapshot.account.account_id, PlanState.REJECTED))
+
+
+def _is_recent(house: House, session: date | None) -> bool:
+    return session is not None and session in house.history.sessions[-RECONSIDER_AFTER_SESSIONS:]
 
 
 def _rebalance_due(house: House, snapshot: Snapshot) -> bool:
     """First session of a new period, by the calendar alone."""
     every = house.settings.optimizer.rebalance_at.value
-    if every == "never":
-        return False
-    today = today_of(house, snapshot)
-    previous = house.history.sessions[-1]
-    months = 3 if every == "quarterly" else 1
-    return (today.year, (today.month - 1) // months) != (previous.year, (previous.month - 1) // months)
+    return period_of(house.history.sessions[-1], every) != period_of(today_of(house, snapshot), every)

@@ -46,6 +46,11 @@ class ReliefMethod(StrEnum):
     HIFO = "hifo"  # highest basis per share first, by standing order
     SPECIFIC = "specific"  # the sale names its lots
 
+    @property
+    def is_ordered(self) -> bool:
+        """True when the method itself says which lots go first."""
+        return self is not ReliefMethod.SPECIFIC
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -480,6 +485,11 @@ class TradeReason(StrEnum):
     REBALANCE = "rebalance"  # brings weights back towards the benchmark
     DEPOSIT = "deposit"  # invests new cash
     RAISE_CASH = "raise_cash"  # sells to fund a withdrawal
+
+    @property
+    def is_harvest(self) -> bool:
+        """True when a loss is taken on purpose."""
+        return self in (TradeReason.HARVEST, TradeReason.HOMECOMING)
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ def weights_today(path: BenchmarkPath, base_weights: FloatArray, last: date, tod
 
 
 def period_of(day: date, rebalance: str) -> tuple[int, int]:
-    """The benchmark's period that a day belongs to."""
+    """The period that a day belongs to: "quarterly", "monthly", or for any other word one that never ends."""
     if rebalance == "quarterly":
         return day.year, (day.month - 1) // 3
     if rebalance == "monthly":

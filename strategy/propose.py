@@ -32,7 +32,6 @@ from strategy.risk import RiskModel
 from strategy.rounding import RoundedTrades, optimize_rounded
 from strategy.types import BoolArray, FloatArray, Opportunity, TaxProfile, WashMasks
 
-HARVESTS = (TradeReason.HARVEST, TradeReason.HOMECOMING)
 MOST_SOLVES = 6
 SPARE_CASH = 0.005  # of NAV: above the maximum, where whole shares cannot meet it; the next deposit plan invests it
 
@@ -151,7 +150,7 @@ def _solved(situation: Situation) -> tuple[Solution, RoundedTrades | None, tuple
 
 def _is_scrap(trade: PlannedTrade, minimum_loss_usd: Decimal) -> bool:
     """A part of a harvest that is none: the gains in front of its losses, or less loss than is worth an order."""
-    return trade.reason in HARVESTS and -trade.gain_loss < minimum_loss_usd
+    return trade.reason.is_harvest and -trade.gain_loss < minimum_loss_usd
 
 
 def _without(opportunities: tuple[Opportunity, ...], symbols: AbstractSet[str]) -> tuple[Opportunity, ...]:
@@ -400,7 +399,7 @@ def pair(
     homes: dict[str, list[str]] = {trade.symbol: [] for trade in buys}
     paired: list[PlannedTrade] = []
     for sell in sells:
-        if sell.reason not in HARVESTS:
+        if not sell.reason.is_harvest:
             paired.append(sell)
             continue
         own = [name for name in taken[sell.symbol].replacements if name in left]

@@ -93,7 +93,7 @@ class Store:
     def harvested(self) -> tuple[tuple[date, str], ...]:
         """Session and symbol of every leg that sold at a loss on purpose and was filled, oldest first."""
         orders, trades, fills = schema.orders, schema.rebalancing_trades, schema.fills
-        reasons = (TradeReason.HARVEST.value, TradeReason.HOMECOMING.value)
+        reasons = [reason.value for reason in TradeReason if reason.is_harvest]
         statement = (
             select(orders.c.session, orders.c.symbol, func.min(fills.c.executed_at))
             .join(trades, (trades.c.plan_id == orders.c.plan_id) & (trades.c.leg == orders.c.leg))

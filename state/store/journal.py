@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any
 
 from sqlalchemy import delete, func, insert, or_, select
 from sqlalchemy.dialects.sqlite import insert as upsert
@@ -176,8 +175,3 @@ class Meta:
         """Set a fact."""
         statement = upsert(schema.meta).values(key=key, value=value)
         self._db.execute(statement.on_conflict_do_update(index_elements=["key"], set_={"value": value}))
-
-
-def scalar_rows(database: Database, statement: Any) -> list[dict[str, Any]]:
-    """Rows of a statement as plain dictionaries."""
-    return [dict(row) for row in database.execute(statement).mappings()]

@@ -211,3 +211,10 @@ def where(db: Path | None, config: Path | None) -> str:
 def percent(value: float | None, places: int = 2) -> str:
     """A percentage, or a dash."""
     return "-" if value is None else f"{value:.{places}f} %"
+
+
+def how_many(found: Sequence[object], every: Sequence[object], which: str) -> str:
+    """Whether a list shows all there is, in words."""
+    if len(found) < len(every):
+        return f"the newest {len(found)} of {len(every)} {which}; --most 0 shows all"
+    return f"{len(every)} {which}"

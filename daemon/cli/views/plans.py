@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from daemon.cli.common import ConfigOption, DbOption, JsonOption, emit, reading, shares, usd
-from daemon.cli.views.facts import add, as_of, grid, say, show, where
+from daemon.cli.views.facts import add, as_of, grid, how_many, say, show, where
 from daemon.cli.views.trades import MostOption, SessionOption
 from daemon.errors import NotFound
 from state.records import ZERO, Plan, PlannedTrade, PlanState, Side
@@ -70,12 +70,7 @@ def plans(
     if not found:
         say(f"No {which} as of {day}.")
         return
-    shown = (
-        f"the newest {len(found)} of {len(every)} {which}; --most 0 shows all"
-        if len(found) < len(every)
-        else f"{len(every)} {which}"
-    )
-    say(f"As of {day}: {shown}. Gain/loss: estimated when planned, before disallowance.")
+    say(f"As of {day}: {how_many(found, every, which)}. Gain/loss: estimated when planned, before disallowance.")
     _print_list(found, where(db, config))
 
 

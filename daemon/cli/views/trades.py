@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from daemon.cli.common import ConfigOption, DbOption, JsonOption, emit, reading, shares, usd
-from daemon.cli.views.facts import add, as_of, grid, say, show
+from daemon.cli.views.facts import add, as_of, grid, how_many, say, show
 from state.records import ZERO, Intent, IntentState, OrderType, Side
 
 if TYPE_CHECKING:
@@ -69,12 +69,7 @@ def orders(
     if not found:
         say(f"No {which} as of {day}.")
         return
-    shown = (
-        f"the newest {len(found)} of {len(every)} {which}; --most 0 shows all"
-        if len(found) < len(every)
-        else f"{len(every)} {which}"
-    )
-    say(f"As of {day}: {shown}. Shares planned, sent to the broker, filled.")
+    say(f"As of {day}: {how_many(found, every, which)}. Shares planned, sent to the broker, filled.")
     _print(found)
 
 
