@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from daemon.cli.common import ConfigOption, DbOption, JsonOption, console, database_path, emit, table
 from daemon.errors import HarvestdError, NotFound
+
+if TYPE_CHECKING:
+    from daemon.casefiles import Replayed
+    from strategy.taxes import TaxTables, TaxYear
 
 
 def register(app: typer.Typer) -> None:
@@ -72,12 +77,17 @@ def replay(
     file: Annotated[Path, typer.Argument(help="YAML in the format of tests/cases/.")],
     as_json: JsonOption = False,
     convention: Annotated[list[str] | None, typer.Option("--convention", help="NAME=VALUE, may be repeated.")] = None,
+    tax_tables: Annotated[
+        Path | None,
+        typer.Option("--tax-tables", help="Tax tables of your own. Default: tax_profile.tables_file, if configured."),
+    ] = None,
+    config: ConfigOption = None,
 ) -> None:
-    """Replay a file of trades and print lots, gains, disallowed losses and open lots."""
-    import yaml
-
-    from state.lots import LedgerError, replay_cases
-    from state.lots.casefile import LATER_SECTIONS
+    """Replay a file of worked cases: lots, gains and disallowed losses, netting, rates, qualified dividends. Exits 1 if
+    a case cannot be answered; the others are."""
+    from daemon.casefiles import replay_file
+    from state.lots import LedgerError
+    from strategy.taxes import TaxInputError
 
     chosen: dict[str, str] = {}
     for item in convention or []:
@@ -85,73 +95,133 @@ def replay(
         if not equals:
             raise typer.BadParameter(f"expected NAME=VALUE, was {item!r}", param_hint="--convention")
         chosen[name] = value
+    document = _cases(file)
+    try:
+        result = replay_file(document, chosen, lambda: _tables(tax_tables, config))
+    except (LedgerError, TaxInputError) as error:
+        raise HarvestdError(f"{file}: {error}") from error
+    if as_json:
+        emit(result.answers)
+        for year in result.years.values():
+            if year.replaces:
+                print(f"harvestd: {_whose(year)}", file=sys.stderr)
+    else:
+        _print(result)
+    for refusal in result.refusals:
+        print(f"harvestd: {file}: {refusal.section} {refusal.name}: {refusal.reason}", file=sys.stderr)
+    if result.refusals:
+        raise typer.Exit(1)
+
+
+def _cases(file: Path) -> dict[str, Any]:
+    """The parsed file. Raises NotFound, or HarvestdError for anything but a mapping with a section of cases."""
+    import yaml
+
+    from daemon.casefiles import SECTIONS
+
     try:
         document = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise NotFound(f"{file}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a day that is none, such as 2025-02-30
         raise HarvestdError(f"{file}: expected YAML, was not: {error}") from error
     if not isinstance(document, dict):
         raise HarvestdError(f"{file}: expected a mapping with the key cases, was {type(document).__name__}")
-    if not {"cases", *LATER_SECTIONS} & document.keys():
+    if not document.keys() & set(SECTIONS):
         seen = ", ".join(map(str, document)) or "nothing"
-        raise HarvestdError(f"{file}: expected the section cases, was {seen}")
-    later = [name for name in LATER_SECTIONS if name in document]
-    if later and "cases" in document:
-        print(f"harvestd: {', '.join(later)}: not in this version, left out", file=sys.stderr)
-        document = {name: section for name, section in document.items() if name not in later}
-    try:
-        result = replay_cases(document, chosen)
-    except LedgerError as error:
-        raise HarvestdError(f"{file}: {error}") from error
-    if as_json:
-        emit(result)
-    else:
-        _print(result)
+        raise HarvestdError(f"{file}: expected one of the sections {', '.join(SECTIONS)}, was {seen}")
+    return document
 
 
-def _print(result: dict[str, Any]) -> None:
+def _tables(file: Path | None, config: Path | None) -> TaxTables:
+    """The shipped tax tables, with those of --tax-tables or else of the configuration, where there is one."""
+    from daemon.settings import config_path, load_settings
+    from daemon.tax_tables import configured_file, tax_tables
+
+    path = config_path(config, os.environ)
+    if file is None and (config is not None or path.exists()):
+        file = configured_file(load_settings(path, os.environ), path.absolute().parent)
+    return tax_tables(file)
+
+
+# ------------------------------------------------------------------ tables for people
+
+LOT_COLUMNS = (
+    "lot",
+    "acquired",
+    "adjusted_acquired",
+    "quantity",
+    "proceeds",
+    "basis",
+    "gain_loss",
+    "disallowed",
+    "term",
+)
+OPEN_LOT_COLUMNS = ("lot", "account", "symbol", "acquired", "adjusted_acquired", "quantity", "basis")
+
+
+def _print(result: Replayed) -> None:
+    from rich.markup import escape
+
+    for case in result.answers.get("cases", []):
+        _print_lots(case)
     out = console()
-    for case in result.get("cases", []):
-        rows = table(
-            case["id"],
-            "sale",
-            "lot",
-            "acquired",
-            "from",
-            ">quantity",
-            ">proceeds",
-            ">basis",
-            ">gain/loss",
-            ">disallowed",
-            "term",
-        )
-        for sale in case["sales"]:
-            for lot in sale["lots"]:
-                rows.add_row(
-                    sale["sale_id"],
-                    *(
-                        str(lot[key])
-                        for key in (
-                            "lot",
-                            "acquired",
-                            "adjusted_acquired",
-                            "quantity",
-                            "proceeds",
-                            "basis",
-                            "gain_loss",
-                            "disallowed",
-                            "term",
-                        )
-                    ),
-                )
+    headings = {
+        "netting_cases": ("deduct", "st_carry_out", "lt_carry_out"),
+        "rate_cases": ("ordinary_tax", "preferential_tax", "niit"),
+        "qualified_dividend_cases": ("days_in_window", "qualified"),
+    }
+    for section, keys in headings.items():
+        if section not in result.answers:
+            continue
+        rows = table(section.replace("_", " "), "case", *(f">{key.replace('_', ' ')}" for key in keys))
+        for answer in result.answers[section]:
+            rows.add_row(escape(answer["id"]), *(_cell(answer.get(key)) for key in keys))
         out.print(rows)
-        open_lots = table("open lots", "lot", "account", "symbol", "acquired", "from", ">quantity", ">basis")
-        for lot in case["open_lots"]:
-            open_lots.add_row(
-                *(
-                    str(lot[key])
-                    for key in ("lot", "account", "symbol", "acquired", "adjusted_acquired", "quantity", "basis")
-                )
-            )
-        out.print(open_lots)
+    for number in sorted(result.years):
+        _print_sources(result.years[number])
+
+
+def _cell(value: object) -> str:
+    """A figure as it is; a word for a switch; nothing for what the case does not determine."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None else str(value)
+
+
+def _print_sources(year: TaxYear) -> None:
+    """Where the figures behind the taxes of one year come from."""
+    out = console()
+    out.print(_whose(year), markup=False, soft_wrap=True)
+    for part, source in year.sources.items():
+        out.print(f"  {part}: {source.text} ({source.evidence}, {source.as_of})", markup=False, soft_wrap=True)
+
+
+def _whose(year: TaxYear) -> str:
+    instead = f", not those of {year.replaces}" if year.replaces else ""
+    return f"Figures of {year.year}: those of {year.origin}{instead}"
+
+
+def _print_lots(case: dict[str, Any]) -> None:
+    out = console()
+    rows = table(
+        case["id"],
+        "sale",
+        "lot",
+        "acquired",
+        "from",
+        ">quantity",
+        ">proceeds",
+        ">basis",
+        ">gain/loss",
+        ">disallowed",
+        "term",
+    )
+    for sale in case["sales"]:
+        for lot in sale["lots"]:
+            rows.add_row(sale["sale_id"], *(str(lot[key]) for key in LOT_COLUMNS))
+    out.print(rows)
+    open_lots = table("open lots", "lot", "account", "symbol", "acquired", "from", ">quantity", ">basis")
+    for lot in case["open_lots"]:
+        open_lots.add_row(*(str(lot[key]) for key in OPEN_LOT_COLUMNS))
+    out.print(open_lots)

@@ -1,0 +1,217 @@
+"""A file of worked cases, every section of it: trades and lots, netting, rates, qualified dividends.
+
+The problem: such a file is how anybody checks our tax figures against the law, and it outgrows any one version. One
+case that cannot be answered must not hide the answers to the others, and must never be answered with a guess.
+
+Worked example. A file with three `rate_cases`, of 2025, 2026 and 2031, is answered for the first two; the third is
+refused: `rate_cases X: year: expected one with tax tables (2025, 2026), was 2031. ...`. A section that is no list is a
+fault of the whole file.
+
+What a rate case's fields determine is answered, the rest left out: `ordinary_taxable` gives `ordinary_tax`, with
+`ltcg_qd` also `preferential_tax`; `magi` and `nii` give `niit`. Fields that no figure depends on (source, note, what is
+expected) are not looked at. Where the format is silent: a carry-in that is left out is none, and one below zero is
+refused; a dividend's `sold` left out or null is a lot still held; `preferred` and `diminished_risk_days` may be given.
+
+Amounts are read by their text (16.35 is 16.35) and written as decimal strings, rounded half-up to cents, here only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from state.lots.casefile import case_name, replay_each
+from state.lots.money import cents
+from state.records import ZERO
+from strategy.taxes import (
+    FilingStatus,
+    TaxError,
+    TaxInputError,
+    TaxTables,
+    TaxYear,
+    dividend_holding,
+    net_capital_gains,
+    net_investment_income_tax,
+    ordinary_tax,
+    preferential_tax,
+)
+
+SECTIONS = ("cases", "netting_cases", "rate_cases", "qualified_dividend_cases")
+LARGEST_USD = Decimal(10) ** 15
+EARLIEST_YEAR = 1900
+
+Answer = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A case that is not answered, and why."""
+
+    section: str
+    name: str  # its id
+    reason: str
+
+
+@dataclass
+class Replayed:
+    """What came of a file."""
+
+    answers: dict[str, list[Answer]] = field(default_factory=dict)  # by section, those the file has
+    refusals: list[Refusal] = field(default_factory=list)
+    years: dict[int, TaxYear] = field(default_factory=dict)  # whose figures the answers rest on
+
+
+def replay_file(
+    document: Mapping[str, Any], conventions: Mapping[str, str], tables: Callable[[], TaxTables]
+) -> Replayed:
+    """Answers what can be answered of a parsed file; the answers are the promised JSON of `harvestd ledger replay`.
+
+    `conventions` switches named conventions of the ledger; `tables` is called only for a file with rate cases.
+    Raises TaxInputError when a section is no list, UnknownConventionError, and what `tables` raises.
+    """
+    given = {section: _list(document, section) for section in SECTIONS if section in document}
+    result = Replayed()
+    answers, refused = replay_each(given.get("cases", ()), conventions)
+    if "cases" in given:
+        result.answers["cases"] = answers
+        result.refusals += (Refusal("cases", name, str(error)) for name, error in refused)
+    if "netting_cases" in given:
+        _answer(result, "netting_cases", given["netting_cases"], _netting)
+    if "rate_cases" in given:
+        known = tables()
+        _answer(result, "rate_cases", given["rate_cases"], lambda case: _rates(case, known, result.years))
+    if "qualified_dividend_cases" in given:
+        _answer(result, "qualified_dividend_cases", given["qualified_dividend_cases"], _dividend)
+    return result
+
+
+def _list(document: Mapping[str, Any], section: str) -> Sequence[Any]:
+    cases = document[section]
+    if cases is not None and not isinstance(cases, list):
+        raise TaxInputError(f"section {section}: expected a list of cases, was {type(cases).__name__}.")
+    return cases or ()
+
+
+def _answer(
+    result: Replayed, section: str, cases: Sequence[Any], answer: Callable[[Mapping[str, Any]], Answer]
+) -> None:
+    """Adds one section: the answer of each case with its id, or the reason why there is none."""
+    answers = result.answers.setdefault(section, [])
+    for place, case in enumerate(cases):
+        try:
+            if not isinstance(case, Mapping):
+                raise TaxInputError(f"expected a mapping with the key id, was {type(case).__name__}.")
+            answers.append({"id": str(_required(case, "id")), **answer(case)})
+        except TaxError as error:
+            result.refusals.append(Refusal(section, case_name(case, place), str(error)))
+
+
+# ------------------------------------------------------------------ the sections
+
+
+def _netting(case: Mapping[str, Any]) -> Answer:
+    netted = net_capital_gains(
+        short=_usd(case, "short"),
+        long=_usd(case, "long"),
+        st_carry_in=_optional_usd(case, "st_carry_in") or ZERO,
+        lt_carry_in=_optional_usd(case, "lt_carry_in") or ZERO,
+        status=_status(case),
+        taxable_income=_usd(case, "taxable_income"),
+    )
+    return {
+        "deduct": _text(netted.deduct),
+        "st_carry_out": _text(netted.st_carry_out),
+        "lt_carry_out": _text(netted.lt_carry_out),
+    }
+
+
+def _rates(case: Mapping[str, Any], tables: TaxTables, used: dict[int, TaxYear]) -> Answer:
+    year, status = tables.of(_whole(case, "year")), _status(case)
+    ordinary, gains = _optional_usd(case, "ordinary_taxable"), _optional_usd(case, "ltcg_qd")
+    magi, nii = _optional_usd(case, "magi"), _optional_usd(case, "nii")
+    answer: Answer = {}
+    if ordinary is not None:
+        answer["ordinary_tax"] = _text(ordinary_tax(year, status, ordinary))
+        if gains is not None:
+            answer["preferential_tax"] = _text(preferential_tax(year, status, ordinary, gains))
+    if magi is not None and nii is not None:
+        answer["niit"] = _text(net_investment_income_tax(year, status, magi, nii))
+    if not answer:
+        raise TaxInputError("expected ordinary_taxable (and ltcg_qd), or magi and nii: nothing else gives a tax.")
+    used[year.year] = year
+    return answer
+
+
+def _dividend(case: Mapping[str, Any]) -> Answer:
+    tested = dividend_holding(
+        _day(case, "acquired"),
+        _day(case, "ex_date"),
+        _day(case, "sold") if case.get("sold") is not None else None,
+        preferred=_switch(case, "preferred"),
+        diminished_risk_days=_whole(case, "diminished_risk_days") if "diminished_risk_days" in case else 0,
+    )
+    return {"days_in_window": tested.days_in_window, "qualified": tested.qualified}
+
+
+# ------------------------------------------------------------------ fields
+
+
+def _required(case: Mapping[str, Any], key: str) -> Any:
+    if case.get(key) is None:
+        raise TaxInputError(f"{key}: expected a value, was {'null' if key in case else 'missing'}.")
+    return case[key]
+
+
+def _usd(case: Mapping[str, Any], key: str) -> Decimal:
+    return _number(_required(case, key), key, "an amount in US dollars")
+
+
+def _optional_usd(case: Mapping[str, Any], key: str) -> Decimal | None:
+    return _usd(case, key) if case.get(key) is not None else None
+
+
+def _whole(case: Mapping[str, Any], key: str) -> int:
+    number = _number(_required(case, key), key, "a whole number")
+    if number != number.to_integral_value():
+        raise TaxInputError(f"{key}: expected a whole number, was {number}.")
+    return int(number)
+
+
+def _number(value: object, key: str, expected: str) -> Decimal:
+    """A number by its text: YAML's 16.35 is a float that prints as 16.35."""
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        number = Decimal("NaN")
+    if not number.is_finite() or abs(number) > LARGEST_USD:
+        raise TaxInputError(f"{key}: expected {expected}, was {value!r}.")
+    return number
+
+
+def _status(case: Mapping[str, Any]) -> FilingStatus:
+    return FilingStatus.parse(_required(case, "filing_status"))
+
+
+def _day(case: Mapping[str, Any], key: str) -> date:
+    value = _required(case, key)
+    try:
+        day = date.fromisoformat(str(value))
+    except ValueError:
+        day = date.min
+    if day.year < EARLIEST_YEAR:
+        raise TaxInputError(f"{key}: expected a day written YYYY-MM-DD, was {str(value)!r}.")
+    return day
+
+
+def _switch(case: Mapping[str, Any], key: str) -> bool:
+    value = case.get(key, False)
+    if not isinstance(value, bool):
+        raise TaxInputError(f"{key}: expected true or false, was {value!r}.")
+    return value
+
+
+def _text(amount: Decimal) -> str:
+    return str(cents(amount))
