@@ -15,7 +15,7 @@ from decimal import Decimal
 from itertools import pairwise
 
 from daemon.house import House
-from state.lots import term
+from state.lots import lot_term
 from state.records import ZERO, Account, Intent, IntentState, RealizedRow, Term, Transaction, TransactionKind
 from state.store import PerformanceRow
 from strategy.types import TaxProfile
@@ -81,7 +81,7 @@ def liquidation_tax(house: House, account: Account, prices: dict[str, Decimal], 
     rates = rates_of(house.tax_profile)
     owed = ZERO
     for lot in house.ledger.open_lots(account.account_id):
-        owed += (lot.quantity * prices[lot.symbol] - lot.basis) * rates[term(lot.adjusted_acquired, on)]
+        owed += (lot.quantity * prices[lot.symbol] - lot.basis) * rates[lot_term(lot, on)]
     return owed
 
 

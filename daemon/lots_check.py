@@ -9,7 +9,7 @@ from typing import Any
 
 from daemon.house import ledger_policy
 from daemon.settings import Settings
-from state.lots import Ledger
+from state.lots import Ledger, difference
 from state.records import Lot, RealizedRow
 from state.store import Store
 from state.store.types import decimal_text
@@ -44,13 +44,9 @@ def compare(store: Store) -> Comparison:
 def rebuild(store: Store) -> int:
     """Replace every derived row by what the journal says; returns the number of journal rows."""
     ledger = full_replay(store)
-    symbols = {row.symbol for row in store.journal.all() if row.symbol} | {lot.symbol for lot in store.lots.lots()}
-    queues = [
-        ledger.disposal_queue(one.account_id, symbol)
-        for one in store.household.accounts()
-        for symbol in sorted(symbols)
-    ]
-    store.lots.replace_symbols(symbols, queues, ledger.realized())
+    nothing = Ledger.replay(store.household.accounts(), ())
+    everything = difference(nothing, ledger)
+    store.lots.replace_all(everything.queues, everything.sales)
     return store.journal.count()
 
 

@@ -95,6 +95,7 @@ class TransactionKind(StrEnum):
     AWARD = "award"  # shares taxed as pay: an acquisition
     INHERIT = "inherit"  # received by inheritance: not a purchase, always long-term
     GIFT_OUT = "gift_out"  # given away: no gain or loss
+    GIFT_IN = "gift_in"  # received as a gift: not a purchase; the donor's basis and dates, for a loss the fair value
     TRANSFER = "transfer"  # between accounts of the household: not a purchase
     SELL_SHORT = "sell_short"  # opens a short position; only ever imported
     BUY_TO_COVER = "buy_to_cover"  # closes a short position by purchase; `lots` may name the short sale
@@ -143,7 +144,8 @@ class Transaction:
     ratio_new: Decimal | None = None  # a 3-for-1 split is ratio_new=3, ratio_old=1
     ratio_old: Decimal | None = None
     to_account_id: str | None = None
-    acquired: date | None = None  # OPENING_LOT: the lot's own date
+    acquired: date | None = None  # OPENING_LOT, GIFT_IN: when the lot's holding began, here or with the donor
+    fair_value: Decimal | None = None  # GIFT_IN: market price a share on the day of the gift; `price` is the donor's
     supersedes: str | None = None
     recorded_at: datetime | None = None  # when harvestd learned of it; what was known at an instant
     note: str = ""
@@ -198,6 +200,7 @@ class Lot:
     basis_known: bool = True
     covered: bool = True
     source: str = ""
+    always_long: bool = False  # inherited: long-term from the first day (IRC §1223(9))
 
     @property
     def basis_per_share(self) -> Decimal:
@@ -249,6 +252,38 @@ class RealizedRow:
     def recognized(self) -> Decimal:
         """Gain or loss that counts, after disallowance."""
         return self.gain_loss + self.disallowed
+
+
+@dataclass(frozen=True, slots=True)
+class SaleFigures:
+    """What a sale is told to have realized, in USD and cents. Terms are after disallowance (gain +, loss -)."""
+
+    proceeds: Decimal
+    basis: Decimal
+    short_term: Decimal
+    long_term: Decimal
+    disallowed: Decimal
+    permanently_disallowed: Decimal
+
+    @property
+    def recognized(self) -> Decimal:
+        """Gain or loss that counts, of both terms."""
+        return self.short_term + self.long_term
+
+
+@dataclass(frozen=True, slots=True)
+class Restatement:
+    """Figures of a sale already told, and what they are now."""
+
+    sale_id: str
+    account_id: str
+    symbol: str
+    disposed: date
+    before: SaleFigures
+    after: SaleFigures
+    matches: tuple[WashMatch, ...] = ()  # the purchases that now disallow part of it
+    causes: tuple[str, ...] = ()  # ids of the journal rows that were learned
+    learned_at: datetime | None = None
 
 
 # ------------------------------------------------------------------ the broker's records

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
-from state.lots import term
+from state.lots import lot_term
 from state.records import ZERO, Lot, Term
 from strategy.timing import LotRole, harvest_trigger, needs_volatility
 from strategy.types import HarvestPolicy, TaxProfile
@@ -117,8 +117,8 @@ def appraise(
             role = LotRole.OWN
         else:
             role = LotRole.REPLACEMENT_HOME_LOCKED if home in unbuyable else LotRole.REPLACEMENT_HOME_FREE
-        lot_term = term(lot.adjusted_acquired, today)
-        long_term = lot_term is Term.LONG
+        if_sold = lot_term(lot, today)
+        long_term = if_sold is Term.LONG
         if known_sigma is None and needs_volatility(long_term=long_term, role=role, profile=profile):
             trigger = NEVER
         else:
@@ -131,7 +131,7 @@ def appraise(
                 policy=policy,
             )
         gain = lot.quantity * price - lot.basis if lot.basis_known else ZERO
-        return AppraisedLot(lot, price, gain, tax_rate(profile, lot_term), role, trigger)
+        return AppraisedLot(lot, price, gain, tax_rate(profile, if_sold), role, trigger)
 
     return tuple(appraised(lot) for lot in queue)
 

@@ -24,7 +24,7 @@ from decimal import Decimal
 
 import numpy as np
 
-from state.lots import term
+from state.lots import lot_term
 from state.reasons import Reason, ReasonCode, because
 from state.records import QUANTUM, ZERO, Lot, PlannedLot, PlannedTrade, Side, Term, TradeReason
 from strategy.optimizer import Limits, LotProgram, Solution
@@ -186,9 +186,7 @@ def build_program(situation: Situation) -> LotProgram:
         lot_name=np.array([place for place, _ in lots], dtype=np.int64),
         lot_weight=np.array([float(lot.quantity) * price[place] / nav for place, lot in lots]),
         lot_gain=np.array([1.0 - float(lot.basis_per_share) / price[place] for place, lot in lots]),
-        lot_long_term=np.array(
-            [term(lot.adjusted_acquired, situation.today) is Term.LONG for _, lot in lots], dtype=bool
-        ),
+        lot_long_term=np.array([lot_term(lot, situation.today) is Term.LONG for _, lot in lots], dtype=bool),
         lot_order=_orders(lots),
         relief="ordered" if policy.ordered_relief else "free",
         tax_pieces=np.array([[profile.short_term_rate, profile.long_term_rate, 0.0]]),
@@ -364,7 +362,7 @@ def planned_lots(queue: Sequence[Lot], quantity: Decimal, price: Decimal, today:
                 acquired=lot.acquired,
                 quantity=part,
                 basis=basis,
-                term=term(lot.adjusted_acquired, today),
+                term=lot_term(lot, today),
                 gain_loss=(part * price - basis).quantize(Decimal("0.01")),
                 disallowed=ZERO,
             )

@@ -4,6 +4,7 @@ No I/O, no clock, no database. Start with `Ledger.replay`; read `wash.py` for th
 """
 
 from state.lots.casefile import replay_cases
+from state.lots.changes import Difference, difference
 from state.lots.errors import (
     AmbiguousLotError,
     ConflictingTransactionError,
@@ -15,7 +16,7 @@ from state.lots.errors import (
     UnknownLotError,
     UnsupportedTransactionError,
 )
-from state.lots.holding import WINDOW_DAYS, long_term_from, term
+from state.lots.holding import WINDOW_DAYS, long_term_from, lot_term, term
 from state.lots.ledger import Ledger
 from state.lots.policy import CallOption, LedgerPolicy, conventions
 from state.lots.wash_calendar import CalendarEntry, WashCalendar, wash_calendar
@@ -27,6 +28,7 @@ __all__ = [
     "CalendarEntry",
     "CallOption",
     "ConflictingTransactionError",
+    "Difference",
     "InvalidTransactionError",
     "Ledger",
     "LedgerError",
@@ -40,7 +42,9 @@ __all__ = [
     "WashCalendar",
     "WhatIf",
     "conventions",
+    "difference",
     "long_term_from",
+    "lot_term",
     "replay_cases",
     "term",
     "wash_calendar",

@@ -90,7 +90,11 @@ def _spin_off(book: Book, action: CorporateAction) -> None:
             wash = (parcel.wash * action.basis_fraction).quantize(GRID)
             parcel.basis -= basis
             parcel.wash -= wash
-            book.insert(Parcel(parcel.origin, parcel.account_id, child_symbol, quantity, basis, parcel.adjusted, wash))
+            child = Parcel(parcel.origin, parcel.account_id, child_symbol, quantity, basis, parcel.adjusted, wash)
+            if parcel.loss_basis is not None:
+                child.loss_basis = (parcel.loss_basis * action.basis_fraction).quantize(GRID)
+                parcel.loss_basis -= child.loss_basis
+            book.insert(child)
 
 
 def _return_capital(book: Book, action: CorporateAction) -> None:
@@ -103,6 +107,8 @@ def _return_capital(book: Book, action: CorporateAction) -> None:
             excess = max(returned - parcel.basis, ZERO)
             parcel.basis -= returned - excess
             parcel.wash = min(parcel.wash, parcel.basis)
+            if parcel.loss_basis is not None:
+                parcel.loss_basis = max(parcel.loss_basis - returned, ZERO)
             if excess:
                 book.rows.append(_excess_row(parcel, action, excess))
 

@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 
+from state.lots.journal import SplitReports
 from state.lots.money import apportion
 from state.lots.policy import Classes, LedgerPolicy
 from state.records import ZERO, Account, CorporateAction, Lot, RealizedRow, ReliefMethod, Transaction
@@ -45,6 +46,7 @@ class Origin:
     inherited: bool  # always long-term (IRC §1223(9))
     basis_known: bool
     source: str
+    received: date | None = None  # the day of the gift, where the donor's dates are the lot's
 
 
 @dataclass(slots=True, eq=False)
@@ -94,14 +96,31 @@ class Parcel:
     wash: Decimal = ZERO
     replaces: bool = False  # already used as replacement: each share once (Reg. §1.1091-1(e))
     sale: Sale | None = None  # being sold in the trade now processed
+    loss_basis: Decimal | None = None  # of a gift worth less than the donor's basis: what a loss is measured from
+
+    def measured(self, proceeds: Decimal) -> tuple[Decimal, date]:
+        """Basis and start of the holding period for a sale at `proceeds`.
+
+        A gift worth less than it cost the donor has two bases: a loss counts from its value on the day of the gift
+        and is held since then; a gain from the donor's; between the two there is neither (IRC §1015(a); Pub. 550).
+        """
+        if self.loss_basis is None or proceeds > self.basis:
+            return self.basis, self.adjusted
+        if proceeds >= self.loss_basis:
+            return proceeds, self.adjusted
+        return self.loss_basis, self.origin.received or self.adjusted
 
     def take(self, quantity: Decimal) -> Parcel:
         """Splits `quantity` shares off into a parcel of their own; the parts' basis sums to the whole."""
         basis = apportion(self.basis, quantity, self.quantity)
         wash = apportion(self.wash, quantity, self.quantity) if self.wash else ZERO
+        lower = None if self.loss_basis is None else apportion(self.loss_basis, quantity, self.quantity)
         part = Parcel(
-            self.origin, self.account_id, self.symbol, quantity, basis, self.adjusted, wash, self.replaces, self.sale
-        )
+            self.origin, self.account_id, self.symbol, quantity, basis, self.adjusted, wash, self.replaces, self.sale,
+            lower,
+        )  # fmt: skip
+        if self.loss_basis is not None and lower is not None:
+            self.loss_basis -= lower
         self.quantity -= quantity
         self.basis -= basis
         self.wash -= wash
@@ -118,6 +137,7 @@ class Parcel:
             self.adjusted,
             self.wash,
             self.replaces,
+            loss_basis=self.loss_basis,
         )
 
     def as_lot(self) -> Lot:
@@ -134,6 +154,7 @@ class Parcel:
             wash_adjustment=self.wash,
             basis_known=origin.basis_known,
             source=origin.source,
+            always_long=origin.inherited,
         )
 
 
@@ -197,8 +218,10 @@ class Book:
     shorts: Queue = field(default_factory=list)  # open short sales, their proceeds in `basis` (shorts.py)
     short_losses: list[OpenLoss] = field(default_factory=list)
     sequence: int = 0
-    orders: set[tuple[str, str]] = field(default_factory=set)  # (account, order) of the purchases so far
+    orders: dict[tuple[str, str, str], tuple[str, date]] = field(default_factory=dict)  # (account, symbol, order) of
+    # each purchase so far -> its lot, and the last day on which it was filled
     lot_of_fill: dict[str, str] = field(default_factory=dict)  # later fills of an order -> its lot
+    splits: SplitReports = field(default_factory=dict)  # already applied or reported again
     selling: Queue = field(default_factory=list)  # parcels of the trade now processed, in the order of processing
     last_date: date = date.min  # of the last event
     last_at: datetime | None = None  # latest known instant on last_date
@@ -214,8 +237,9 @@ class Book:
             shorts=[short.copy() for short in self.shorts],
             short_losses=[loss.copy() for loss in self.short_losses],
             sequence=self.sequence,
-            orders=set(self.orders),
+            orders=dict(self.orders),
             lot_of_fill=dict(self.lot_of_fill),
+            splits=dict(self.splits),
             last_date=self.last_date,
             last_at=self.last_at,
             last_event=self.last_event,

@@ -6,15 +6,15 @@ transactions of one account; its answer is one sale with a row of loss 20, disal
 The document arrives parsed; YAML's floats are read through their shortest decimal text, so 16.35 is 16.35. Every number
 out is a decimal string, money rounded half-up to cents. Accounts that are not taxable have no open lots in the answer.
 
-A case that needs what the ledger does not know is refused, never answered: one UnsupportedTransactionError names all
-such cases and what each lacks.
+A case that is malformed, or needs what the ledger does not know, is refused by its id and never answered; the others
+are. The other sections of such a file (netting, rates, dividends) are not the ledger's: see daemon/casefiles.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation, localcontext
 from typing import Any
 
@@ -49,6 +49,7 @@ SIDES = {
     "award": TransactionKind.AWARD,
     "inherit": TransactionKind.INHERIT,
     "gift_out": TransactionKind.GIFT_OUT,
+    "gift_in": TransactionKind.GIFT_IN,
     "transfer": TransactionKind.TRANSFER,
     "sell_short": TransactionKind.SELL_SHORT,
     "buy_to_cover": TransactionKind.BUY_TO_COVER,
@@ -63,34 +64,61 @@ ACTIONS = {
     "symbol_change": CorporateActionKind.SYMBOL_CHANGE,
     "return_of_capital": CorporateActionKind.RETURN_OF_CAPITAL,
 }
-LATER_SECTIONS = ("netting_cases", "rate_cases", "qualified_dividend_cases")
+
+
+BOOT = {"cash", "boot", "cash_per_share", "per_share", "price"}  # keys that would say cash is paid besides shares
 
 
 def replay_cases(document: Mapping[str, Any], conventions: Mapping[str, str] = {}) -> dict[str, Any]:
-    """Replays every case of a parsed document; the promised JSON of `harvestd ledger replay`.
+    """Replays every case of the section `cases` of a parsed document, all or none.
 
     `conventions` switches named conventions, for example {"tacking": "additive"}. Raises UnsupportedTransactionError
     naming the cases that need more than the ledger knows, UnknownConventionError, or any other LedgerError of a case.
     """
-    policy = policy_of(conventions)
-    later = [section for section in LATER_SECTIONS if document.get(section)]
-    if later:
-        raise UnsupportedTransactionError(
-            f"Section {', '.join(later)}: expected only `cases`; netting, rates and qualified dividends come later. "
-            "Remove the section from the file."
-        )
-    answers, refused = [], []
-    for case in document.get("cases", ()):
-        try:
-            answers.append(replay_case(case, policy))
-        except UnsupportedTransactionError as error:
-            refused.append(f"{case.get('id')}: {error}")
-        except LedgerError as error:
-            error.add_note(f"in case {case.get('id')}")
-            raise
-    if refused:
-        raise UnsupportedTransactionError("Cases that need more than the ledger knows:\n  " + "\n  ".join(refused))
+    answers, refused = replay_each(document.get("cases", ()), conventions)
+    unsupported = []
+    for name, error in refused:
+        if not isinstance(error, UnsupportedTransactionError):
+            error.add_note(f"in case {name}")
+            raise error
+        unsupported.append(f"\n  {name}: {error}")
+    if unsupported:
+        raise UnsupportedTransactionError(f"Cases that need more than the ledger knows:{''.join(unsupported)}")
     return {"cases": answers}
+
+
+def replay_each(
+    cases: Sequence[Any], conventions: Mapping[str, str] = {}
+) -> tuple[list[dict[str, Any]], list[tuple[str, LedgerError]]]:
+    """The answers of the cases that can be answered, and the others by name with the reason, both in their order.
+
+    Raises UnknownConventionError.
+    """
+    policy = policy_of(conventions)
+    answers: list[dict[str, Any]] = []
+    refused: list[tuple[str, LedgerError]] = []
+    for place, case in enumerate(cases):
+        try:
+            answers.append(_well_formed(case, policy))
+        except LedgerError as error:
+            refused.append((case_name(case, place), error))
+    return answers, refused
+
+
+def case_name(case: object, place: int) -> str:
+    """The id of a case, or its place in its section, counted from 1, where it has none."""
+    named = isinstance(case, Mapping) and case.get("id") is not None
+    return str(case["id"]) if isinstance(case, Mapping) and named else f"number {place + 1}"
+
+
+def _well_formed(case: Any, policy: LedgerPolicy) -> dict[str, Any]:
+    """`replay_case`; what a malformed case trips over is raised as InvalidTransactionError."""
+    try:
+        return replay_case(case, policy)
+    except KeyError as error:
+        raise InvalidTransactionError(f"Expected the key {error}, was without it.") from error
+    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
+        raise InvalidTransactionError(f"Expected a case as cases/README.md describes it: {error}.") from error
 
 
 def policy_of(conventions_given: Mapping[str, str]) -> LedgerPolicy:
@@ -105,30 +133,68 @@ def policy_of(conventions_given: Mapping[str, str]) -> LedgerPolicy:
 def replay_case(case: Mapping[str, Any], policy: LedgerPolicy) -> dict[str, Any]:
     """One case: its sales and open lots."""
     with localcontext(CONTEXT):
-        rows = list(case.get("transactions", ()))
+        rows = [_given(row) for row in case.get("transactions") or ()]
+        _refuse_unknown(rows)
         _refuse_ambiguous_delivery(rows)
         accounts = _accounts(case, rows)
-        groups = tuple(frozenset(group) for group in case.get("options", {}).get("equivalence_groups", ()))
-        calls = tuple({call.symbol: call for call in map(_call, rows) if call is not None}.values())
-        transactions = [_transaction(row) for row in rows]
+        options = _given(case.get("options") or {})
+        groups = tuple(frozenset(group) for group in options.pop("equivalence_groups", ()))
+        own: dict[str, Any] = {name: str(value) for name, value in options.items() if name in conventions()}
+        calls = {call.symbol: call for call in map(_call, _with_multipliers(rows)) if call is not None}
+        transactions = [_transaction(row, at) for row, at in zip(_with_multipliers(rows), _instants(rows), strict=True)]
         actions = []
-        for number, item in enumerate(case.get("corporate_actions", ()), start=1):
+        for number, item in enumerate(map(_given, case.get("corporate_actions") or ()), start=1):
             if item["type"] == "cash_in_lieu":
-                transactions.append(_cash_in_lieu(item, accounts))
+                transactions.append(_cash_in_lieu(item, f"action{number}", accounts))
             else:
                 actions.append(_action(item, f"action{number}"))
         averaged = frozenset(row["symbol"] for row in rows if case.get("lot_method") == "AVG")
-        policy = replace(policy, identical_groups=groups, call_options=calls, average_basis=averaged)
+        policy = replace(
+            policy, identical_groups=groups, call_options=tuple(calls.values()), average_basis=averaged, **own
+        )
         ledger = Ledger.replay(accounts, transactions, policy, actions)
         taxable = {account.account_id for account in accounts if account.account_type.is_taxable}
         return {
-            "id": case["id"],
+            "id": str(case["id"]),
             "sales": _sales(ledger.realized()),
             "open_lots": [_open_lot(lot) for lot in _joined(ledger.open_lots()) if lot.account_id in taxable],
         }
 
 
 # ------------------------------------------------------------------ in
+
+
+def _given(item: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that have a value: an empty one says no more than an absent one."""
+    return {key: value for key, value in item.items() if value is not None}
+
+
+def _with_multipliers(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Every row of an option with the multiplier that any row of it gives, else 100."""
+    known = {row["symbol"]: row["multiplier"] for row in rows if "multiplier" in row}
+    return [
+        {**row, "multiplier": known.get(row["symbol"], 100)} if row.get("instrument", "stock") != "stock" else row
+        for row in rows
+    ]
+
+
+def _instants(rows: Sequence[Mapping[str, Any]]) -> list[datetime | None]:
+    """When each row was traded, where the case says so. Only the order of a day matters, so New York time is kept.
+
+    The format knows minutes: within one, purchases come in the order of the file, and sales before or after them as the
+    file has it. Sales with no purchase between them stay of one instant: nobody can tell their order.
+    """
+    bought: dict[datetime, int] = {}
+    found: list[datetime | None] = []
+    for row in rows:
+        minute = _minute(_date(row["date"]), row.get("time"))
+        if minute is None:
+            found.append(None)
+            continue
+        found.append(minute + timedelta(microseconds=bought.get(minute, 0)))
+        if row["side"] in ("buy", "drip", "award"):
+            bought[minute] = bought.get(minute, 0) + 1
+    return found
 
 
 def _accounts(case: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Account]:
@@ -139,8 +205,8 @@ def _accounts(case: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> lis
             f"lot_method: expected one of {', '.join(METHODS)}, was {case['lot_method']}; no other method is known."
         )
     types: dict[str, AccountType] = {}
-    for row in rows:
-        kind = AccountType(row.get("account_type", "taxable"))
+    for row in sorted(rows, key=lambda row: "account_type" not in row):  # those that say so, first
+        kind = AccountType(row.get("account_type", types.get(row["account"], "taxable")))
         if types.setdefault(row["account"], kind) is not kind:
             raise InvalidTransactionError(
                 f"Transaction {row['id']}, account_type: expected {types[row['account']].value} as before in account "
@@ -149,30 +215,28 @@ def _accounts(case: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> lis
     for row in rows:
         if row.get("to_account"):
             types.setdefault(row["to_account"], types[row["account"]])
-    return [Account(account_id, kind, method) for account_id, kind in types.items()]
+    in_order = dict.fromkeys([*(row["account"] for row in rows), *types])
+    return [Account(account_id, types[account_id], method) for account_id in in_order]
 
 
-def _transaction(row: Mapping[str, Any]) -> Transaction:
-    side, instrument = row["side"], row.get("instrument", "stock")
-    if side not in SIDES:
-        raise UnsupportedTransactionError(f"transaction {row['id']}: side {side} is not known.")
-    if instrument not in ("stock", "call", "call_option"):
-        raise UnsupportedTransactionError(f"transaction {row['id']}: instrument {instrument} is not known.")
+def _transaction(row: Mapping[str, Any], at: datetime | None) -> Transaction:
     day = _date(row["date"])
     return Transaction(
         transaction_id=row["id"],
         account_id=row["account"],
-        kind=SIDES[side],
+        kind=SIDES[row["side"]],
         trade_date=day,
         source="case",
         symbol=row["symbol"],
         quantity=number(row["quantity"]),
         price=number(row.get("price", 0)) * number(row.get("multiplier", 1)),
         fees=number(row.get("fees", 0)),
-        executed_at=_instant(day, row.get("time")),
+        executed_at=at,
         order_id=row.get("order_id"),
         lots=_lots(row),
         to_account_id=row.get("to_account"),
+        acquired=_date(row["acquired"]) if "acquired" in row else None,
+        fair_value=number(row["fair_value"]) if "fair_value" in row else None,
     )
 
 
@@ -182,6 +246,16 @@ def _lots(row: Mapping[str, Any]) -> tuple[LotSelection, ...]:
         return (LotSelection(row["short_id"], number(row["quantity"])),)
     named = row.get("lots") or row.get("deliver") or ()
     return tuple(LotSelection(each["lot"], number(each["quantity"])) for each in named)
+
+
+def _refuse_unknown(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Sides and instruments whose tax treatment the ledger does not know."""
+    for row in rows:
+        side, instrument = row["side"], row.get("instrument", "stock")
+        if side not in SIDES:
+            raise UnsupportedTransactionError(f"transaction {row['id']}: side {side} is not known.")
+        if instrument not in ("stock", "call", "call_option"):
+            raise UnsupportedTransactionError(f"transaction {row['id']}: instrument {instrument} is not known.")
 
 
 def _refuse_ambiguous_delivery(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -204,6 +278,11 @@ def _action(item: Mapping[str, Any], default_id: str) -> CorporateAction:
     kind = ACTIONS.get(item["type"])
     if kind is None:
         raise UnsupportedTransactionError(f"corporate action {item['type']} is not known.")
+    if (
+        kind is CorporateActionKind.STOCK_MERGER
+        and {"cash", "boot", "cash_per_share", "per_share", "price"} & item.keys()
+    ):
+        raise UnsupportedTransactionError("a stock merger that pays cash besides (IRC §356) is not known.")
     new, old = _ratio(item.get("ratio", "1:1"))
     return CorporateAction(
         action_id=item.get("id", default_id),
@@ -218,11 +297,11 @@ def _action(item: Mapping[str, Any], default_id: str) -> CorporateAction:
     )
 
 
-def _cash_in_lieu(item: Mapping[str, Any], accounts: Iterable[Account]) -> Transaction:
+def _cash_in_lieu(item: Mapping[str, Any], default_id: str, accounts: Iterable[Account]) -> Transaction:
     """A fraction paid in cash is a sale of that fraction (Pub. 550 p. 32)."""
-    quantity = number(item["quantity"])
+    quantity = _fraction(item["quantity"])
     return Transaction(
-        transaction_id=item["id"],
+        transaction_id=item.get("id", default_id),
         account_id=item.get("account") or next(iter(accounts)).account_id,
         kind=TransactionKind.SELL,
         trade_date=_date(item["date"]),
@@ -230,6 +309,7 @@ def _cash_in_lieu(item: Mapping[str, Any], accounts: Iterable[Account]) -> Trans
         symbol=item["symbol"],
         quantity=quantity,
         price=number(item["amount"]) / quantity,
+        lots=_lots({"side": "sell", **item}),
     )
 
 
@@ -248,7 +328,9 @@ def _fraction(value: object) -> Decimal:
 
 
 def _ratio(value: object) -> tuple[Decimal, Decimal]:
-    """A ratio new:old, as "3:1". Unquoted in YAML, 3:1 would be the number 181, so a number is refused."""
+    """A ratio new:old, as "3:1". YAML reads an unquoted 3:1 as the number 181, three times sixty and one."""
+    if isinstance(value, int) and not isinstance(value, bool) and value > 60 and value % 60:
+        return Decimal(value // 60), Decimal(value % 60)
     new, colon, old = str(value).partition(":")
     if not colon:
         raise InvalidTransactionError(f'ratio: expected "new:old" in quotes, was {value!r}.')
@@ -259,13 +341,14 @@ def _date(value: object) -> date:
     return value if isinstance(value, date) else date.fromisoformat(str(value))
 
 
-def _instant(day: date, clock: object) -> datetime | None:
-    """The instant of a trade. Only the order of a day matters, so New York time is kept as it is written."""
+def _minute(day: date, clock: object) -> datetime | None:
+    """The instant of a time of day. YAML reads an unquoted 10:30 as 630 minutes, and 10:30:15 as 37,815 seconds."""
     if clock is None:
         return None
-    if isinstance(clock, int):  # YAML reads an unquoted 10:30 as 630 minutes
-        clock = f"{clock // 60:02d}:{clock % 60:02d}"
-    return datetime.combine(day, time.fromisoformat(str(clock)), tzinfo=UTC)
+    if isinstance(clock, int):
+        seconds = clock if clock >= 24 * 60 else clock * 60
+        return datetime.combine(day, time(), tzinfo=UTC) + timedelta(seconds=seconds)
+    return datetime.combine(day, time.fromisoformat(str(clock).zfill(5)), tzinfo=UTC)
 
 
 # ------------------------------------------------------------------ out

@@ -26,7 +26,7 @@ from __future__ import annotations
 from datetime import date, timedelta
 from typing import Literal
 
-from state.records import Term
+from state.records import Lot, Term
 
 Tacking = Literal["union", "additive", "holding_date"]
 
@@ -47,6 +47,11 @@ def term(adjusted_acquired: date, disposed: date) -> Term:
     if disposed.year - adjusted_acquired.year > 1:
         return Term.LONG
     return Term.LONG if disposed >= long_term_from(adjusted_acquired) else Term.SHORT
+
+
+def lot_term(lot: Lot, disposed: date) -> Term:
+    """Term of a sale on trade date `disposed` of an open lot; what was inherited is always long (IRC §1223(9))."""
+    return Term.LONG if lot.always_long else term(lot.adjusted_acquired, disposed)
 
 
 def tacked(replacement: date, sold_start: date, sold: date, tacking: Tacking) -> date:

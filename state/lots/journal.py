@@ -8,7 +8,8 @@ The split comes first: it takes effect before the open. The timed rows are put i
 time stays where it was given, second among the trades: buy 09:35, sale, buy 14:00.
 
 Worked example 2, an order. Fills of 60 at 10.00 and 40 at 10.10 carry one order id. They are one lot of 100 shares
-and basis 1,004, named by the first fill, acquired on its date (convention `lot`: one order is one lot).
+and basis 1,004, named by the first fill (convention `lot`: one order is one lot). 20 more filled the next day belong to
+that lot, so they never replace the hundred, but they have a basis and a holding period of their own.
 
 The total order of events:
 1. trade date;
@@ -17,12 +18,13 @@ The total order of events:
    then transaction id. Rows without an instant keep the place, among the day's rows, at which they were given.
 
 So arrival order matters only between rows of one day of which at least one has no instant. Rows that another row
-supersedes do not count; a row that repeats a known id with the same content is the same row.
+supersedes do not count, and the correction takes their place; a row that repeats a known id with the same content is
+the same row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
@@ -33,7 +35,7 @@ from state.records import Account, CorporateAction, CorporateActionKind, Transac
 Event = Transaction | CorporateAction
 
 PURCHASES = frozenset({TransactionKind.BUY, TransactionKind.DRIP, TransactionKind.AWARD})
-ACQUISITIONS = PURCHASES | {TransactionKind.INHERIT, TransactionKind.OPENING_LOT}
+ACQUISITIONS = PURCHASES | {TransactionKind.INHERIT, TransactionKind.OPENING_LOT, TransactionKind.GIFT_IN}
 DISPOSALS = frozenset({TransactionKind.SELL, TransactionKind.GIFT_OUT, TransactionKind.TRANSFER})
 SHORTS = frozenset({TransactionKind.SELL_SHORT, TransactionKind.BUY_TO_COVER, TransactionKind.DELIVER_TO_COVER})
 SECURITY_KINDS = ACQUISITIONS | DISPOSALS | SHORTS | {TransactionKind.SPLIT}
@@ -81,8 +83,13 @@ def check(row: Transaction, accounts: Mapping[str, Account]) -> None:
 
 def _check_kind(row: Transaction, accounts: Mapping[str, Account]) -> None:
     """What single kinds need besides."""
-    if row.kind is TransactionKind.OPENING_LOT and (row.acquired is None or row.acquired > row.trade_date):
-        _refuse(row, "acquired", "the lot's own date, not after trade_date", row.acquired)
+    dated = row.kind in (TransactionKind.OPENING_LOT, TransactionKind.GIFT_IN)
+    if dated and (row.acquired is None or row.acquired > row.trade_date):
+        _refuse(row, "acquired", "the lot's own date or the donor's, not after trade_date", row.acquired)
+    if row.kind is TransactionKind.GIFT_IN:
+        value = row.fair_value
+        if type(value) is not Decimal or not value.is_finite() or value < 0:
+            _refuse(row, "fair_value", "the market price a share on the day of the gift, a Decimal of 0 or more", value)
     if row.kind is TransactionKind.TRANSFER and row.to_account_id not in accounts:
         _refuse(row, "to_account_id", f"one of {', '.join(sorted(accounts))}", row.to_account_id)
 
@@ -129,6 +136,56 @@ def counts(event: Event, superseded: frozenset[str]) -> bool:
     if event.transaction_id in superseded or event.kind not in SECURITY_KINDS:
         return False
     return bool(event.quantity) or event.kind is TransactionKind.SPLIT
+
+
+def corrected_in_place(rows: Iterable[Event], superseded: frozenset[str]) -> list[Event]:
+    """The events that count, in the order given; a correction stands where the row that it corrects stood.
+
+    So a purchase without an instant, corrected a week later, still comes before that day's sale. A row that only
+    cancels leaves no place, and the first of several corrections takes it.
+    """
+    result: list[Event | None] = []
+    place_of: dict[str, int] = {}
+    for row in rows:
+        place = len(result)
+        if isinstance(row, Transaction) and row.quantity:
+            place = place_of.pop(row.supersedes, place) if row.supersedes is not None else place
+            place_of[row.transaction_id] = place
+        if place == len(result):
+            result.append(None)
+        if counts(row, superseded):
+            result[place] = row
+    return [row for row in result if row is not None]
+
+
+def replaced(
+    events: Iterable[Event], gone: Set[str], added: Sequence[Event], known: Mapping[str, Transaction]
+) -> list[Event]:
+    """`events` without those whose id is in `gone`, their corrections in their places, what else is `added` after all.
+
+    `known` is the journal by id: a correction of a correction stands where the first of them stood.
+    """
+    instead: dict[str, Event] = {}
+    after = []
+    for row in added:
+        places = [each for each in _corrects(row, known) if each in gone and each not in instead]
+        if places:
+            instead[places[0]] = row
+        else:
+            after.append(row)
+    kept = [
+        instead.get(event.transaction_id) if isinstance(event, Transaction) and event.transaction_id in gone else event
+        for event in events
+    ]
+    return [*(event for event in kept if event is not None), *after]
+
+
+def _corrects(row: Event, known: Mapping[str, Transaction]) -> Iterator[str]:
+    """Ids of the rows that `row` corrects, the next one first, as far back as they have a place to give."""
+    later: Event | None = row
+    while isinstance(later, Transaction) and later.quantity and later.supersedes is not None:
+        yield later.supersedes
+        later = known.get(later.supersedes)
 
 
 # ------------------------------------------------------------------ what happened first
@@ -182,28 +239,25 @@ def _instant_key(event: Event) -> tuple[datetime, bool, str]:
     return event.executed_at, event.kind in ACQUISITIONS, event.transaction_id
 
 
-def distinct_actions(events: Sequence[Event]) -> list[Event]:
-    """The events with the splits that several accounts report as rows of their own made one corporate action each.
+SplitReports = dict[tuple[str, Decimal], tuple[tuple[date, str], ...]]  # (symbol, ratio) -> (day, account)
+
+
+def first_report(event: Event, seen: SplitReports) -> Event | None:
+    """The event; a split as the corporate action it is, or None when another account has reported it already.
 
     A split happens to a security, not to an account. Rows of different accounts with the same symbol and ratio within
     a week are one split, effective on the earliest of their dates; so is a corporate action of the issuer's own record.
+    `seen` holds the reports so far and takes in this one.
     """
-    seen: dict[tuple[str, Decimal], list[tuple[date, str]]] = {}
-    result: list[Event] = []
-    for event in events:
-        action = as_split(event)
-        if action is None:
-            result.append(event)
-            continue
-        source = event.account_id if isinstance(event, Transaction) else ""
-        reports = seen.setdefault((action.symbol, action.ratio_new / action.ratio_old), [])
-        known = any(
-            (action.ex_date - day).days <= _SAME_ACTION_DAYS and account_id != source for day, account_id in reports
-        )
-        reports.append((action.ex_date, source))
-        if not known:
-            result.append(action)
-    return result
+    action = as_split(event)
+    if action is None:
+        return event
+    source = event.account_id if isinstance(event, Transaction) else ""
+    key = action.symbol, action.ratio_new / action.ratio_old
+    reports = seen.get(key, ())
+    seen[key] = (*reports, (action.ex_date, source))
+    known = any((action.ex_date - day).days <= _SAME_ACTION_DAYS and account != source for day, account in reports)
+    return None if known else action
 
 
 def as_split(event: Event) -> CorporateAction | None:
@@ -225,9 +279,9 @@ def as_split(event: Event) -> CorporateAction | None:
 
 
 def fills_of_orders(rows: Sequence[Event]) -> dict[str, list[Transaction]]:
-    """For orders filled in parts: all their purchases in order, by the id of the first."""
-    orders: dict[tuple[str, str | None, str], list[Transaction]] = {}
+    """For orders filled in parts on one day: all their purchases of the day in order, by the id of the first."""
+    orders: dict[tuple[str, str | None, str, date], list[Transaction]] = {}
     for row in rows:
         if isinstance(row, Transaction) and row.order_id is not None and row.kind in PURCHASES:
-            orders.setdefault((row.account_id, row.symbol, row.order_id), []).append(row)
+            orders.setdefault((row.account_id, row.symbol, row.order_id, row.trade_date), []).append(row)
     return {fills[0].transaction_id: fills for fills in orders.values() if len(fills) > 1}

@@ -8,12 +8,12 @@ Worked example 1. A household holds 500 names. A fill of AAPL touches AAPL's lot
 to it; nothing else. The journal falls apart into units, sets of symbols joined by identity or by a corporate action,
 and `extended` replays one unit of 500.
 
-Worked example 2. The fill is later than everything the unit has seen. Then the unit's book is copied and continued:
-forty parcels instead of four hundred transactions. A late correction from last March replays the unit from its start.
+Worked example 2. A correction of last March arrives. It names the row it supersedes, so the units of both are touched,
+and no other. Each is replayed from a checkpoint before March, or continued where nothing earlier changes (unit.py).
 
-The algorithm: keep, for every unit, its rows in the order given and its finished book. To extend, find the units
-touched; where every new row comes after the book's last event, continue a copy, else replay the unit. Property tests
-hold the two to the same digest.
+The algorithm: keep, for every unit, its rows in the order given, its finished book and some books on the way. To
+extend, find the units touched and extend them; the others are the same objects as before. Property tests hold an
+extended ledger and a full replay to the same digest.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from decimal import Decimal, localcontext
 from types import MappingProxyType
 from typing import TypeVar
 
-from state.lots.book import Book, OpenLoss, Rules
-from state.lots.journal import Event, admit, counts
+from state.lots.book import OpenLoss, Rules
+from state.lots.journal import SECURITY_KINDS, Event, admit, corrected_in_place, counts
 from state.lots.money import CONTEXT, plain
 from state.lots.policy import Classes, LedgerPolicy
 from state.lots.relief import disposal_order
-from state.lots.replay import continues, quantity_held, run
+from state.lots.replay import quantity_held
+from state.lots.unit import Unit
 from state.records import (
     Account,
     CorporateAction,
@@ -40,43 +41,6 @@ from state.records import (
 )
 
 _Item = TypeVar("_Item", Lot, RealizedRow)
-
-
-class Unit:
-    """Symbols whose trades can touch each other's lots: their events in the order given, and their finished book."""
-
-    __slots__ = ("_lots", "book", "events")
-
-    def __init__(self, events: tuple[Event, ...], book: Book) -> None:
-        self.events = events
-        self.book = book
-        self._lots: tuple[Lot, ...] | None = None
-
-    @classmethod
-    def replayed(cls, events: Sequence[Event], rules: Rules) -> Unit:
-        """The unit from its events, replayed from the first."""
-        book = Book(rules)
-        run(book, events)
-        return cls(tuple(events), book)
-
-    def extended(self, events: Sequence[Event], corrected: frozenset[str]) -> Unit:
-        """The unit with more events: continued where they all come later and correct nothing, replayed otherwise."""
-        if corrected:
-            return Unit.replayed(
-                [*(event for event in self.events if counts(event, corrected)), *events], self.book.rules
-            )
-        if not continues(self.book, events):
-            return Unit.replayed((*self.events, *events), self.book.rules)
-        book = self.book.copy()
-        run(book, events)
-        return Unit((*self.events, *events), book)
-
-    def lots(self) -> tuple[Lot, ...]:
-        """Open lots, by account, symbol and age."""
-        if self._lots is None:
-            queues = sorted(self.book.queues.items(), key=lambda item: item[0])
-            self._lots = tuple(parcel.as_lot() for _, queue in queues for parcel in queue)
-        return self._lots
 
 
 class Ledger:
@@ -128,8 +92,9 @@ class Ledger:
             ledger._transactions = tuple(admit(ledger._known, transactions, ledger._accounts))
             ledger._superseded = _superseded(ledger._transactions)
             ledger._rules, ledger._links = _rules(ledger._accounts, policy, ledger._actions)
-            events = ledger._by_unit([*ledger._actions, *ledger._transactions])
-            ledger._units = {key: Unit.replayed(rows, ledger._rules) for key, rows in events.items()}
+            rows = ledger._by_unit([*ledger._actions, *ledger._transactions])
+            events = {key: corrected_in_place(each, ledger._superseded) for key, each in rows.items()}
+            ledger._units = {key: Unit.replayed(each, ledger._rules) for key, each in events.items() if each}
         return ledger
 
     def extended(self, transactions: Iterable[Transaction]) -> Ledger:
@@ -150,22 +115,25 @@ class Ledger:
             later._superseded = self._superseded | corrected
             later._units = dict(self._units)
             touched = later._by_unit(fresh)
-            for row in (self._known[each] for each in corrected if each in self._known):
-                if row.symbol is not None:
-                    touched.setdefault(self._links.of(row.symbol), [])
-            for key, events in touched.items():
+            for key in later._by_unit(self._known[each] for each in corrected if each in self._known):
+                touched.setdefault(key, [])
+            for key, rows in touched.items():
                 unit = self._units.get(key)
-                later._units[key] = (
-                    Unit.replayed(events, self._rules) if unit is None else unit.extended(events, corrected)
-                )
+                if unit is None:
+                    events = corrected_in_place(rows, later._superseded)
+                    if events:
+                        later._units[key] = Unit.replayed(events, self._rules)
+                else:
+                    added = [row for row in rows if counts(row, later._superseded)]
+                    later._units[key] = unit.extended(added, corrected, known)
         return later
 
     def _by_unit(self, events: Iterable[Event]) -> dict[str, list[Event]]:
-        """The events that count, unit by unit, in the order given."""
+        """The events of securities, unit by unit, in the order given; those that do not count among them."""
         result: dict[str, list[Event]] = {}
-        superseded, unit_of = self._superseded, self._links.of
+        unit_of = self._links.of
         for event in events:
-            if event.symbol is not None and counts(event, superseded):
+            if event.symbol is not None and (isinstance(event, CorporateAction) or event.kind in SECURITY_KINDS):
                 result.setdefault(unit_of(event.symbol), []).append(event)
         return result
 

@@ -21,9 +21,11 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from state.lots.book import Book, Parcel
-from state.lots.errors import AmbiguousLotError, OversoldError, UnknownLotError
+from state.lots.errors import AmbiguousLotError, OversoldError, UnknownLotError, UnsupportedTransactionError
 from state.lots.money import apportion, plain
-from state.records import ZERO, ReliefMethod, Transaction
+from state.records import ZERO, ReliefMethod, Transaction, TransactionKind
+
+TIE = Decimal("1E-9")  # dollars a share: prices that differ by less, through a rounded quotient, are the same price
 
 
 def disposal_order(queue: Sequence[Parcel], method: ReliefMethod) -> Sequence[Parcel]:
@@ -31,13 +33,22 @@ def disposal_order(queue: Sequence[Parcel], method: ReliefMethod) -> Sequence[Pa
     if method is ReliefMethod.LIFO:
         return sorted(queue, key=lambda parcel: (-parcel.origin.acquired.toordinal(), -parcel.origin.sequence))
     if method is ReliefMethod.HIFO:
-        return sorted(queue, key=lambda parcel: -(parcel.basis / parcel.quantity))
+        return sorted(queue, key=lambda parcel: -(parcel.basis / parcel.quantity).quantize(TIE))
     return queue
 
 
 def pool(book: Book, account_id: str, symbol: str) -> None:
     """Average basis: every share of the queue gets the same basis; dates stay (Reg. §1.1012-1(e))."""
     queue = [parcel for parcel in book.queue(account_id, symbol) if parcel.sale is None]
+    for parcel in queue:
+        if parcel.loss_basis is not None:
+            raise UnsupportedTransactionError(
+                f"Lot {parcel.origin.lot_id} of {symbol} in account {account_id}: expected no gift worth less than the "
+                "donor's basis among shares of averaged basis, was one. The ledger does not know the tax treatment.",
+                transaction_id=parcel.origin.lot_id,
+                account_id=account_id,
+                symbol=symbol,
+            )
     quantity = sum([parcel.quantity for parcel in queue], ZERO)
     basis = sum([parcel.basis for parcel in queue], ZERO)
     wash = sum([parcel.wash for parcel in queue], ZERO)
@@ -72,7 +83,9 @@ def carve(book: Book, row: Transaction, quantity: Decimal) -> list[Parcel]:
         )
     if row.lots:
         return _carve_named(book, row, queue, quantity)
-    return _carve_from(book, disposal_order(queue, book.rules.relief(row.account_id)), quantity)
+    sold = row.kind is not TransactionKind.GIFT_OUT  # a standing order is one for sales; gifts are first in, first out
+    method = book.rules.relief(row.account_id) if sold else ReliefMethod.FIFO
+    return _carve_from(book, disposal_order(queue, method), quantity)
 
 
 def _carve_from(book: Book, parcels: Sequence[Parcel], quantity: Decimal) -> list[Parcel]:

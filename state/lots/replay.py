@@ -14,7 +14,8 @@ Accounts that are not taxable are replayed alike, but realize nothing: only what
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import date
 from decimal import Decimal
 
 from state.lots.actions import apply_action
@@ -26,8 +27,8 @@ from state.lots.journal import (
     SHORTS,
     Event,
     day_of,
-    distinct_actions,
     fills_of_orders,
+    first_report,
     in_order,
     instant,
     rank,
@@ -39,19 +40,28 @@ from state.lots.wash import realize, receive
 from state.records import ZERO, CorporateAction, CorporateActionKind, Transaction, TransactionKind
 
 
-def run(book: Book, events: Sequence[Event]) -> None:
-    """Replays `events`, in any order, on a book whose own events are all earlier. Call it inside money.CONTEXT."""
-    ordered = distinct_actions(in_order(events))
+def run(book: Book, events: Sequence[Event], at_new_day: Callable[[date, int], None] | None = None) -> None:
+    """Replays `events`, in any order, on a book whose own events are all earlier. Call it inside money.CONTEXT.
+
+    `at_new_day(day, position)` is called before the first event of each later day, with the number of events done.
+    """
+    ordered = in_order(events)
     fills = fills_of_orders(ordered)
+    joined = {part.transaction_id for parts in fills.values() for part in parts[1:]}
     position, count = 0, len(ordered)
     while position < count:
-        event = ordered[position]
-        _mark(book, event)
+        if at_new_day is not None and position and day_of(ordered[position]) > book.last_date:
+            at_new_day(day_of(ordered[position]), position)
+        event = first_report(ordered[position], book.splits)
         position += 1
+        if event is None:
+            continue
+        _mark(book, event)
         if isinstance(event, CorporateAction):
             _corporate_action(book, event)
         elif event.kind in ACQUISITIONS:
-            _acquire(book, event, fills)
+            if event.transaction_id not in joined:
+                _acquire(book, fills.get(event.transaction_id, [event]))
         elif event.kind is TransactionKind.SELL:
             trade = [event]
             while position < count and same_trade(event, ordered[position]):
@@ -91,7 +101,7 @@ def same_trade(first: Transaction, other: Event) -> bool:
 def continues(book: Book, events: Sequence[Event]) -> bool:
     """True when replaying `events` on a copy of `book` gives what replaying everything would.
 
-    They must come after all of the book's events, leave its last trade as it is, belong to no order already in the
+    They must come after all of the book's events, leave its last trade as it is, join no fills of a day already in the
     book, and not reach back (opening lots, splits that another account may have reported). Corrections are the
     caller's to see: they always replay.
     """
@@ -99,7 +109,8 @@ def continues(book: Book, events: Sequence[Event]) -> bool:
     for event in events:
         if isinstance(event, CorporateAction) or event.kind in (TransactionKind.SPLIT, TransactionKind.OPENING_LOT):
             return False
-        if event.order_id is not None and (event.account_id, event.order_id) in book.orders:
+        order = book.orders.get((event.account_id, event.symbol or "", event.order_id or ""))
+        if order is not None and event.kind in PURCHASES and event.trade_date <= order[1]:
             return False
     last = book.last_event
     if last is None or day_of(first) != book.last_date:
@@ -128,20 +139,26 @@ def _corporate_action(book: Book, action: CorporateAction) -> None:
     _dispose(book, sales)
 
 
-def _acquire(book: Book, row: Transaction, fills: dict[str, list[Transaction]]) -> None:
-    """One lot from one purchase; from all fills of an order when `row` is its first, from none when it is not."""
-    if row.order_id is not None:
-        book.orders.add((row.account_id, row.order_id))
-    if row.transaction_id in book.lot_of_fill:
-        return
-    parts = fills.get(row.transaction_id, (row,))
-    for other in parts[1:]:
-        book.lot_of_fill[other.transaction_id] = row.transaction_id
+def _acquire(book: Book, parts: Sequence[Transaction]) -> None:
+    """Shares from one purchase, or from all of a day's fills of an order.
+
+    The fills of an order are one lot, whatever the day; each day's have a basis and dates of their own.
+    """
+    row = parts[0]
+    lot_id = row.transaction_id
+    if row.order_id is not None and row.kind in PURCHASES:
+        order = row.account_id, row.symbol or "", row.order_id
+        lot_id, _ = book.orders.get(order, (lot_id, row.trade_date))
+        book.orders[order] = lot_id, row.trade_date
+    for part in parts:
+        if part.transaction_id != lot_id:
+            book.lot_of_fill[part.transaction_id] = lot_id
     opening = row.kind is TransactionKind.OPENING_LOT
-    acquired = row.acquired if opening and row.acquired is not None else row.trade_date
+    dated = opening or row.kind is TransactionKind.GIFT_IN
+    acquired = row.acquired if dated and row.acquired is not None else row.trade_date
     book.sequence += 1
     origin = Origin(
-        lot_id=row.transaction_id,
+        lot_id=lot_id,
         acquired=acquired,
         sequence=book.sequence,
         symbol=row.symbol or "",
@@ -149,10 +166,14 @@ def _acquire(book: Book, row: Transaction, fills: dict[str, list[Transaction]]) 
         inherited=row.kind is TransactionKind.INHERIT,
         basis_known=not opening or bool(row.price),
         source=row.source,
+        received=row.trade_date if row.kind is TransactionKind.GIFT_IN else None,
     )
     quantity = sum([part.quantity for part in parts], ZERO)
     basis = sum([part.quantity * part.price + part.fees for part in parts], ZERO)
-    receive(book, Parcel(origin, row.account_id, row.symbol or "", quantity, basis, acquired))
+    parcel = Parcel(origin, row.account_id, row.symbol or "", quantity, basis, acquired)
+    if row.kind is TransactionKind.GIFT_IN and row.fair_value is not None and row.fair_value < row.price:
+        parcel.loss_basis = quantity * row.fair_value
+    receive(book, parcel)
     if row.symbol in book.rules.policy.average_basis:
         pool(book, row.account_id, row.symbol)
 
@@ -178,6 +199,9 @@ def _sell(book: Book, trade: Sequence[Transaction]) -> None:
         if len(trade) > 1:  # the next sale of the trade must not choose them again
             _assign(book, sale, parcels)
     _dispose(book, sales)
+    for account_id, symbol in list(book.queues):  # a loss that went into the basis of shares held is averaged too
+        if symbol in book.rules.policy.average_basis:
+            pool(book, account_id, symbol)
 
 
 def _sale(sale_id: str, parcels: Sequence[Parcel], action: CorporateAction) -> Sale:
@@ -207,18 +231,15 @@ def _assign(book: Book, sale: Sale, parcels: Sequence[Parcel]) -> None:
 def _dispose(book: Book, sales: Sequence[tuple[Sale, list[Parcel]]]) -> None:
     """Realizes the parcels of a trade in order of original acquisition; a match may split those still to come."""
     for sale, parcels in sales:
-        if book.rules.taxable[sale.account_id]:
-            _assign(book, sale, parcels)
-        else:
-            for parcel in parcels:
-                book.remove(parcel)
-                if parcel.sale is not None:
-                    book.selling.remove(parcel)
+        _assign(book, sale, parcels)
     book.selling.sort(key=book.order_key)
     while book.selling:
         parcel = book.selling.pop(0)
         assert parcel.sale is not None
-        realize(book, parcel, parcel.sale)
+        if book.rules.taxable[parcel.account_id]:
+            realize(book, parcel, parcel.sale)
+        else:
+            book.remove(parcel)
 
 
 def _short(book: Book, row: Transaction) -> None:

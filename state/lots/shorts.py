@@ -127,8 +127,14 @@ def delivered_against(book: Book, row: Transaction) -> tuple[Parcel, Decimal]:
 
 def refuse_sale_near_a_short_loss(book: Book, row: Transaction) -> None:
     """IRC §1091(e)(1): selling identical stock disallows a loss on a short sale; where it goes is not settled."""
+    if not book.rules.taxable[row.account_id]:
+        return
     for loss in book.short_losses:
-        if abs(row.trade_date - loss.sold) <= WINDOW and _identical(book, row.symbol or "", loss.symbol):
+        if (
+            loss.quantity
+            and abs(row.trade_date - loss.sold) <= WINDOW
+            and _identical(book, row.symbol or "", loss.symbol)
+        ):
             raise _unsupported(row, f"no sale of {row.symbol} within thirty days of a loss on its short sale")
 
 
@@ -156,7 +162,10 @@ def apply_to_shorts(book: Book, action: CorporateAction) -> None:
 def _match_open_shorts(book: Book, row: Transaction, loss: OpenLoss) -> list[WashMatch]:
     """Short sales entered in the thirty days before the closing, and still open, take its loss."""
     symbol = row.symbol or ""
-    if any(queue and _identical(book, held, symbol) for (_, held), queue in book.queues.items()):
+    if any(
+        queue and book.rules.taxable[owner] and _identical(book, held, symbol)
+        for (owner, held), queue in book.queues.items()
+    ):
         raise _unsupported(row, "no identical stock held while a short sale is bought back at a loss (IRC §1233)")
     if any(
         sold.lot_id != sold.sale_id  # not itself the closing of a short sale

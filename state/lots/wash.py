@@ -53,7 +53,8 @@ def realize(book: Book, parcel: Parcel, sale: Sale) -> None:
     origin = parcel.origin
     quantity = parcel.quantity
     proceeds = sale.proceeds_of(quantity)
-    gain = proceeds - parcel.basis
+    basis, start = parcel.measured(proceeds)
+    gain = proceeds - basis
     sold = sale.counted_on(parcel)
     open_loss: OpenLoss | None = None
     matches: list[WashMatch] = []
@@ -61,7 +62,7 @@ def realize(book: Book, parcel: Parcel, sale: Sale) -> None:
     if gain < 0 or not origin.basis_known:
         loss = -gain if origin.basis_known else ZERO
         open_loss = OpenLoss(
-            len(book.rows), sold, parcel.symbol, origin.lot_id, parcel.adjusted, quantity, loss,
+            len(book.rows), sold, parcel.symbol, origin.lot_id, start, quantity, loss,
             origin.basis_known,
         )  # fmt: skip
         if origin.basis_known:
@@ -72,7 +73,7 @@ def realize(book: Book, parcel: Parcel, sale: Sale) -> None:
             book.losses.append(open_loss)
         else:
             open_loss = None
-    long = origin.inherited or sold >= long_term_from(parcel.adjusted)
+    long = origin.inherited or sold >= long_term_from(start)
     book.rows.append(
         RealizedRow(
             sale_id=sale.sale_id,
@@ -80,11 +81,11 @@ def realize(book: Book, parcel: Parcel, sale: Sale) -> None:
             symbol=parcel.symbol,
             lot_id=origin.lot_id,
             acquired=origin.acquired,
-            adjusted_acquired=parcel.adjusted,
+            adjusted_acquired=start,
             disposed=sale.disposed,
             quantity=quantity,
             proceeds=proceeds,
-            basis=parcel.basis,
+            basis=basis,
             gain_loss=gain,
             disallowed=disallowed,
             permanently_disallowed=permanent,

@@ -23,8 +23,9 @@ from decimal import Decimal, localcontext
 from typing import Literal
 
 from state.lots.book import Parcel
-from state.lots.ledger import Ledger, Unit
+from state.lots.ledger import Ledger
 from state.lots.money import CONTEXT, cents, plain
+from state.lots.unit import Unit
 from state.lots.wash import WINDOW
 from state.records import ZERO, RealizedRow
 

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
 
-from state.lots.ledger import Ledger, Unit
+from state.lots.changes import touched_units
+from state.lots.ledger import Ledger
 from state.lots.money import CONTEXT
 from state.records import ZERO, RealizedRow, Transaction
 
@@ -51,7 +52,7 @@ def what_if(ledger: Ledger, proposed: Sequence[Transaction]) -> WhatIf:
     realized: list[RealizedRow] = []
     changed: list[RealizedChange] = []
     with localcontext(CONTEXT):
-        for old, new in _changed_units(ledger, after):
+        for old, new in touched_units(ledger, after):
             past = old.book.rows if old is not None else []
             now = new.book.rows
             if now[: len(past)] != past:
@@ -60,12 +61,6 @@ def what_if(ledger: Ledger, proposed: Sequence[Transaction]) -> WhatIf:
         disallowed = sum([row.disallowed for row in realized], ZERO)
         disallowed += sum([change.disallowed for change in changed], ZERO)
     return WhatIf(tuple(realized), tuple(changed), disallowed, after)
-
-
-def _changed_units(before: Ledger, after: Ledger) -> list[tuple[Unit | None, Unit]]:
-    """Units of `after` that differ from those of `before`: an untouched unit is the very same object."""
-    old = before.units_by_key
-    return [(old.get(key), unit) for key, unit in after.units_by_key.items() if old.get(key) is not unit]
 
 
 def _changes(past: Sequence[RealizedRow], now: Sequence[RealizedRow]) -> list[RealizedChange]:

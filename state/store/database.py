@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
-from sqlalchemy import CursorResult, Executable, create_engine
+from sqlalchemy import Column, CursorResult, Executable, Table, create_engine
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.pool import StaticPool
 
 from state.store.errors import NotADatabase, SchemaMismatch
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-HEAD_REVISION = "0001"  # the newest revision this code knows; a test holds it to the migrations folder
+HEAD_REVISION = "0002"  # the newest revision this code knows; a test holds it to the migrations folder
+_Codec = Callable[[Any], Any] | None
+_DIALECT = sqlite.dialect()
 APPLICATION_ID = 0x48525653  # "HRVS": marks the file as ours (PRAGMA application_id)
 
 
@@ -100,6 +104,44 @@ class Database:
         """Run one statement; with a list of rows, once for each."""
         return self._connection.execute(statement, rows)
 
+    def insert(
+        self, table: Table, rows: Iterable[Mapping[str, Any]], *, known: Literal["fail", "keep"] = "fail"
+    ) -> int:
+        """Insert many rows, straight through the driver: ten times as fast as a statement each.
+
+        Values pass through the columns' own types. A row whose key exists raises sqlite3.IntegrityError, or is left
+        as it is. Returns the number of rows inserted.
+        """
+        found = list(rows)
+        if not found:
+            return 0
+        names = tuple(found[0])
+        statement, encoders = _insertion(table, names, "OR IGNORE " if known == "keep" else "")
+        before = self._raw.total_changes
+        self._raw.executemany(
+            statement,
+            [
+                tuple(encode(row[name]) if encode else row[name] for name, encode in zip(names, encoders, strict=True))
+                for row in found
+            ],
+        )
+        return self._raw.total_changes - before
+
+    def delete(self, table: Table, columns: Sequence[str], keys: Iterable[Sequence[Any]]) -> None:
+        """Delete the rows whose `columns` have the values of one of `keys`."""
+        where = " AND ".join(f'"{name}" = ?' for name in columns)
+        self._raw.executemany(f'DELETE FROM "{table.name}" WHERE {where}', [tuple(key) for key in keys])
+
+    def read(self, table: Table, rest: str = "", parameters: Sequence[Any] = ()) -> Iterator[dict[str, Any]]:
+        """Rows of a whole table as its columns' types, straight through the driver; `rest` follows the FROM clause."""
+        names, decoders = _columns(table)
+        columns = ", ".join(f'"{name}"' for name in names)
+        for row in self._raw.execute(f'SELECT {columns} FROM "{table.name}" {rest}', parameters):
+            yield {
+                name: decode(value) if decode and value is not None else value
+                for name, decode, value in zip(names, decoders, row, strict=True)
+            }
+
     def _check_revision(self) -> None:
         found = self._raw.execute("SELECT version_num FROM alembic_version").fetchone()
         if found is None or found[0] != HEAD_REVISION:
@@ -114,6 +156,32 @@ class Database:
         self._connection.close()
         self._engine.dispose()
         self._raw.close()
+
+
+@cache
+def _insertion(table: Table, names: tuple[str, ...], or_what: str) -> tuple[str, tuple[_Codec, ...]]:
+    """The statement and one encoder a column."""
+    columns = ", ".join(f'"{name}"' for name in names)
+    places = ", ".join("?" * len(names))
+    encoders = tuple(_codec(table.c[name], "encode") for name in names)
+    return f'INSERT {or_what}INTO "{table.name}" ({columns}) VALUES ({places})', encoders
+
+
+@cache
+def _columns(table: Table) -> tuple[tuple[str, ...], tuple[_Codec, ...]]:
+    """The columns' names and one decoder each."""
+    return tuple(table.columns.keys()), tuple(_codec(column, "decode") for column in table.columns)
+
+
+def _codec(column: Column[Any], which: Literal["encode", "decode"]) -> _Codec:
+    """How a column's values become SQLite's, or are read from them: our own types say so, SQLAlchemy for the rest."""
+    own = getattr(column.type, which, None)
+    if own is not None:
+        return cast(_Codec, own)
+    kind = column.type.dialect_impl(_DIALECT)
+    if which == "encode":
+        return kind.bind_processor(_DIALECT)
+    return kind.result_processor(_DIALECT, None)
 
 
 def _create(path: Path) -> None:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
 
-from sqlalchemy import delete, func, insert, or_, select
+from sqlalchemy import delete, func, or_, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from state.records import Account, Lot, RealizedRow, Security, Transaction
+from state.records import Account, Lot, RealizedRow, Restatement, Security, Transaction
 from state.store import schema
 from state.store.database import Database
 from state.store.errors import JournalConflict
-from state.store.rows import account_from, lot_from, realized_from, row_of, security_from, transaction_from
+from state.store.rows import (
+    account_from,
+    lot_from,
+    realized_from,
+    restatement_from,
+    row_of,
+    security_from,
+    transaction_from,
+)
+
+MOST_PARAMETERS = 500  # in one statement; SQLite's own limit was once 999
 
 
 class Household:
@@ -59,31 +69,39 @@ class Journal:
 
         Raises JournalConflict when an id comes back with another content: nothing of the batch is then written.
         """
-        added: list[Transaction] = []
+        rows = list(transactions)
         with self._db.transaction():
-            for transaction in transactions:
-                known = self._find(transaction.transaction_id)
+            known = self._find(row.transaction_id for row in rows)
+            added: list[Transaction] = []
+            for transaction in rows:
                 stamped = replace(transaction, recorded_at=recorded_at)
-                if known is None:
-                    self._db.execute(insert(schema.transactions).values(row_of(stamped)))
+                seen = known.get(transaction.transaction_id)
+                if seen is None:
+                    known[transaction.transaction_id] = stamped
                     added.append(stamped)
-                elif replace(known, recorded_at=recorded_at) != stamped:
+                elif replace(seen, recorded_at=recorded_at) != stamped:
                     raise JournalConflict(
                         f"Transaction {transaction.transaction_id} of account {transaction.account_id} came again "
-                        f"with another content. Expected {known}, was {transaction}."
+                        f"with another content. Expected {seen}, was {transaction}."
                     )
+            self._db.insert(schema.transactions, map(row_of, added))
         return tuple(added)
 
-    def _find(self, transaction_id: str) -> Transaction | None:
-        table = schema.transactions
-        row = self._db.execute(select(table).where(table.c.transaction_id == transaction_id)).mappings().first()
-        return transaction_from(row) if row else None
+    def _find(self, transaction_ids: Iterable[str]) -> dict[str, Transaction]:
+        """The rows already there, by id."""
+        wanted = list(transaction_ids)
+        found = {}
+        for start in range(0, len(wanted), MOST_PARAMETERS):
+            part = wanted[start : start + MOST_PARAMETERS]
+            rest = f"WHERE transaction_id IN ({', '.join('?' * len(part))})"
+            for row in self._db.read(schema.transactions, rest, part):
+                transaction = transaction_from(row)
+                found[transaction.transaction_id] = transaction
+        return found
 
     def all(self) -> tuple[Transaction, ...]:
         """The whole journal in the order it was learned."""
-        table = schema.transactions
-        rows = self._db.execute(select(table).order_by(table.c.journal_sequence)).mappings()
-        return tuple(transaction_from(row) for row in rows)
+        return tuple(map(transaction_from, self._db.read(schema.transactions, "ORDER BY journal_sequence")))
 
     def since(self, account_id: str, instant: datetime | None) -> tuple[Transaction, ...]:
         """Rows of one account learned after `instant` (None: all), in the order they were learned."""
@@ -94,10 +112,17 @@ class Journal:
         return tuple(transaction_from(row) for row in self._db.execute(statement).mappings())
 
     def cash(self, account_id: str) -> Decimal:
-        """Cash of one account as the journal has it: the exact sum of all amounts, in USD."""
+        """Cash of one account as the journal has it, in USD: the exact sum of the amounts no other row corrects."""
         table = schema.transactions
-        rows = self._db.execute(select(table.c.amount).where(table.c.account_id == account_id)).scalars()
+        corrected = select(table.c.supersedes).where(table.c.supersedes.is_not(None))
+        rows = self._db.execute(
+            select(table.c.amount).where(table.c.account_id == account_id, table.c.transaction_id.not_in(corrected))
+        ).scalars()
         return sum(rows, Decimal(0))
+
+    def amounts(self, transaction_ids: Iterable[str]) -> dict[str, tuple[str, Decimal]]:
+        """Account and effect on cash of each row that is there, by id."""
+        return {key: (row.account_id, row.amount) for key, row in self._find(transaction_ids).items()}
 
     def learned_since(self, instant: datetime, account_id: str) -> bool:
         """True when something other than executions of our own orders in `account_id` was learned after `instant`."""
@@ -118,23 +143,39 @@ class DerivedLots:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def replace_symbols(
-        self,
-        symbols: Iterable[str],
-        queues: Iterable[tuple[Lot, ...]],
-        realized: Iterable[RealizedRow],
+    def replace(
+        self, queues: Mapping[tuple[str, str], Sequence[Lot]], sales: Mapping[str, Sequence[RealizedRow]]
     ) -> None:
-        """Replace everything stored for `symbols` by the given disposal queues and realized rows."""
-        touched = sorted(symbols)
-        lots = [row_of(lot, queue_position=place) for queue in queues for place, lot in enumerate(queue)]
-        rows = [row_of(row) for row in realized]
+        """Replace disposal queues by (account, symbol), and realized rows by sale id; an empty one is removed."""
         with self._db.transaction():
-            self._db.execute(delete(schema.tax_lots).where(schema.tax_lots.c.symbol.in_(touched)))
-            self._db.execute(delete(schema.realized_gains).where(schema.realized_gains.c.symbol.in_(touched)))
-            if lots:
-                self._db.execute(insert(schema.tax_lots), lots)
-            if rows:
-                self._db.execute(insert(schema.realized_gains), rows)
+            self._db.delete(schema.tax_lots, ("account_id", "symbol"), queues)
+            self._db.insert(
+                schema.tax_lots,
+                (row_of(lot, queue_position=place) for queue in queues.values() for place, lot in enumerate(queue)),
+            )
+            self._db.delete(schema.realized_gains, ("sale_id",), [(sale_id,) for sale_id in sales])
+            self._db.insert(schema.realized_gains, (row_of(row) for rows in sales.values() for row in rows))
+
+    def replace_all(
+        self, queues: Mapping[tuple[str, str], Sequence[Lot]], sales: Mapping[str, Sequence[RealizedRow]]
+    ) -> None:
+        """Replace everything that is stored."""
+        with self._db.transaction():
+            self._db.execute(delete(schema.tax_lots))
+            self._db.execute(delete(schema.realized_gains))
+            self.replace(queues, sales)
+
+    def put_restatements(self, restatements: Iterable[Restatement]) -> None:
+        """Add restatements. Append-only: what was told is not untold."""
+        self._db.insert(schema.restatements, map(row_of, restatements))
+
+    def restatements(self, since: date | None = None) -> tuple[Restatement, ...]:
+        """Restatements in the order they were learned, of sales disposed of from `since` on."""
+        table = schema.restatements
+        statement = select(table).order_by(table.c.restatement_id)
+        if since:
+            statement = statement.where(table.c.disposed >= since)
+        return tuple(restatement_from(row) for row in self._db.execute(statement).mappings())
 
     def lots(self, account_id: str | None = None, symbol: str | None = None) -> tuple[Lot, ...]:
         """Open lots by account, symbol and order of disposal."""
@@ -149,9 +190,11 @@ class DerivedLots:
     def realized(
         self, account_id: str | None = None, start: date | None = None, end: date | None = None
     ) -> tuple[RealizedRow, ...]:
-        """Realized rows disposed of in [start, end], by date."""
+        """Realized rows disposed of in [start, end], by date, account, symbol and sale."""
         table = schema.realized_gains
-        statement = select(table).order_by(table.c.disposed, table.c.account_id, table.c.symbol, table.c.row_id)
+        statement = select(table).order_by(
+            table.c.disposed, table.c.account_id, table.c.symbol, table.c.sale_id, table.c.row_id
+        )
         if account_id:
             statement = statement.where(table.c.account_id == account_id)
         if start:

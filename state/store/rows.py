@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from datetime import date
 from decimal import Decimal
 from enum import Enum
@@ -28,6 +27,8 @@ from state.records import (
     PlanState,
     RealizedRow,
     ReliefMethod,
+    Restatement,
+    SaleFigures,
     Security,
     Side,
     Term,
@@ -40,25 +41,27 @@ from state.records import (
 
 def row_of(record: Any, **extra: Any) -> dict[str, Any]:
     """A record's fields as column values: enums by value, tuples of records as JSON-ready lists."""
-    row = {item.name: plain(getattr(record, item.name)) for item in fields(record)}
+    row = {name: plain(getattr(record, name)) for name in record.__dataclass_fields__}
     row.update(extra)
     return row
 
 
 def plain(value: Any) -> Any:
     """Enums by value, mappings and tuples of records unfolded; everything else as it is."""
+    if value is None or isinstance(value, (Decimal, date, str)):  # most are; a StrEnum is a str
+        return value.value if isinstance(value, Enum) else value
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, tuple):
         return [_plain_record(item) for item in value]
     if isinstance(value, Mapping):
         return dict(value)
-    return value
+    return _plain_record(value) if hasattr(value, "__dataclass_fields__") else value
 
 
 def _plain_record(item: Any) -> Any:
     if hasattr(item, "__dataclass_fields__"):
-        return {part.name: plain(getattr(item, part.name)) for part in fields(item)}
+        return row_of(item)
     return plain(item)
 
 
@@ -83,7 +86,7 @@ def selections_from(items: Sequence[Mapping[str, str]]) -> tuple[LotSelection, .
     return tuple(LotSelection(item["lot_id"], Decimal(item["quantity"])) for item in items)
 
 
-def transaction_from(row: RowMapping) -> Transaction:
+def transaction_from(row: Mapping[str, Any] | RowMapping) -> Transaction:
     """Transaction from a row of `transactions`."""
     values = dict(row)
     values.pop("journal_sequence")
@@ -104,7 +107,13 @@ def realized_from(row: RowMapping) -> RealizedRow:
     values = dict(row)
     values.pop("row_id")
     values["term"] = Term(values["term"])
-    values["matches"] = tuple(
+    values["matches"] = matches_from(values["matches"])
+    return RealizedRow(**values)
+
+
+def matches_from(items: Sequence[Mapping[str, Any]]) -> tuple[WashMatch, ...]:
+    """Wash-sale matches from their JSON."""
+    return tuple(
         WashMatch(
             replacement_id=item["replacement_id"],
             replacement_account_id=item["replacement_account_id"],
@@ -113,9 +122,19 @@ def realized_from(row: RowMapping) -> RealizedRow:
             disallowed=Decimal(item["disallowed"]),
             permanent=item["permanent"],
         )
-        for item in values["matches"]
+        for item in items
     )
-    return RealizedRow(**values)
+
+
+def restatement_from(row: RowMapping) -> Restatement:
+    """Restatement from a row of `restatements`."""
+    values = dict(row)
+    values.pop("restatement_id")
+    for key in ("before", "after"):
+        values[key] = SaleFigures(**decimals(values[key]))
+    values["matches"] = matches_from(values["matches"])
+    values["causes"] = tuple(values["causes"])
+    return Restatement(**values)
 
 
 def planned_lot_from(item: Mapping[str, Any]) -> PlannedLot:

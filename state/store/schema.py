@@ -99,13 +99,14 @@ tax_lots = Table(
     Column("basis_known", Boolean, nullable=False),
     Column("covered", Boolean, nullable=False),
     Column("source", Text, nullable=False),
+    Column("always_long", Boolean, nullable=False, server_default="0"),
 )
 
 realized_gains = Table(
     "realized_gains",
     metadata,
     Column("row_id", Integer, primary_key=True),
-    Column("sale_id", Text, nullable=False),
+    Column("sale_id", Text, nullable=False, index=True),
     Column("account_id", Text, nullable=False),
     Column("symbol", Text, nullable=False, index=True),
     Column("lot_id", Text, nullable=False),
@@ -121,6 +122,21 @@ realized_gains = Table(
     Column("term", Text, nullable=False),
     Column("provisional_until", Date),
     Column("matches", Json, nullable=False),
+)
+
+restatements = Table(  # figures of a sale told before, and what they became; append-only
+    "restatements",
+    metadata,
+    Column("restatement_id", Integer, primary_key=True, autoincrement=True),
+    Column("learned_at", UtcInstant, nullable=False),
+    Column("sale_id", Text, nullable=False),
+    Column("account_id", Text, nullable=False),
+    Column("symbol", Text, nullable=False),
+    Column("disposed", Date, nullable=False, index=True),
+    Column("before", Json, nullable=False),
+    Column("after", Json, nullable=False),
+    Column("matches", Json, nullable=False),
+    Column("causes", Json, nullable=False),
 )
 
 transactions = Table(
@@ -146,7 +162,8 @@ transactions = Table(
     Column("ratio_old", ExactDecimal),
     Column("to_account_id", Text),
     Column("acquired", Date),
-    Column("supersedes", Text),
+    Column("fair_value", ExactDecimal),
+    Column("supersedes", Text, index=True),
     Column("recorded_at", UtcInstant, nullable=False),
     Column("note", Text, nullable=False),
     UniqueConstraint("transaction_id"),

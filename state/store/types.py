@@ -28,12 +28,19 @@ class ExactDecimal(TypeDecorator[Decimal]):
     impl = Text
     cache_ok = True
 
-    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+    @staticmethod
+    def encode(value: Decimal | None) -> str | None:
+        """Text of a Decimal; raises TypeError for anything else."""
         if value is None:
             return None
         if not isinstance(value, Decimal):
             raise TypeError(f"Expected a Decimal, was {type(value).__name__}: {value!r}")
         return decimal_text(value)
+
+    decode = Decimal
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+        return self.encode(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:  # noqa: ARG002
         return None if value is None else Decimal(value)
@@ -45,12 +52,20 @@ class UtcInstant(TypeDecorator[datetime]):
     impl = Text
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+    @staticmethod
+    def encode(value: datetime | None) -> str | None:
+        """Text of an instant; raises TypeError for a naive one."""
         if value is None:
             return None
         if value.tzinfo is None:
             raise TypeError(f"Expected an instant with a time zone, was the naive {value.isoformat()}")
-        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        utc = value if value.tzinfo is UTC else value.astimezone(UTC)
+        return f"{utc.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+
+    decode = datetime.fromisoformat
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+        return self.encode(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         return None if value is None else datetime.fromisoformat(value)
@@ -70,11 +85,20 @@ class Json(TypeDecorator[Any]):
     impl = Text
     cache_ok = True
 
-    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002
+    @staticmethod
+    def encode(value: Any) -> str | None:
+        """JSON text; raises TypeError for what JSON cannot say."""
         if value is None:
             return None
+        if not value and isinstance(value, (list, tuple)):
+            return "[]"
         plain = dict(value) if isinstance(value, Mapping) else value
         return json.dumps(plain, default=_encode, sort_keys=True, separators=(",", ":"))
+
+    decode = staticmethod(json.loads)
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002
+        return self.encode(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
         return None if value is None else json.loads(value)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import date
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import date, timedelta
+from itertools import product
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from lots_household import replay, row, short
 
-from state.lots import CalendarEntry, LedgerPolicy, wash_calendar, what_if
-from state.records import Transaction
+from state.lots import CalendarEntry, Ledger, LedgerPolicy, wash_calendar, what_if
+from state.records import Account, AccountType, ReliefMethod, Transaction
 
 OLD = row("old", "buy", "2024-01-08", "100", "50")
 LOSS = row("loss", "sell", "2025-06-02", "60", "40")
@@ -123,3 +128,144 @@ def test_every_entry_is_what_the_what_if_says() -> None:
     for symbol in ("X", "Y"):
         sold = what_if(ledger, [row("p", "sell", "2025-06-16", "5", "1", symbol=symbol)])
         assert (sold.disallowed > 0) is (symbol in blocked)
+
+
+# ------------------------------------------------------------------ the calendar against the ledger, day by day
+
+HOLDERS = (
+    Account("A", AccountType.TAXABLE, ReliefMethod.SPECIFIC),
+    Account("S", AccountType.SPOUSE_TAXABLE, ReliefMethod.SPECIFIC),
+    Account("R", AccountType.ROTH_IRA, ReliefMethod.SPECIFIC),
+)
+SYMBOLS = ("SPY", "VOO", "T")
+EVENING = "23:00"  # a trade without an instant would be one trade with every sale of its day
+AHEAD = [timedelta(days=number) for number in range(32)]  # from the last trade to one day after every window
+PROFILE = settings(max_examples=150, deadline=None)
+
+step = st.tuples(
+    st.sampled_from([0, 0, 1, 2, 5, 14, 29, 30, 31]),  # days since the last trade
+    st.sampled_from("AAASR"),
+    st.sampled_from(["SPY", "SPY", "SPY", "VOO", "T"]),
+    st.booleans(),  # prefer to sell
+    st.integers(1, 5),
+    st.sampled_from(["7", "8", "9", "10", "11", "13"]),
+)
+histories = st.lists(step, min_size=1, max_size=16).map(lambda steps: history_of(steps))
+policies = st.builds(
+    LedgerPolicy,
+    identical_groups=st.sampled_from([(), (frozenset({"SPY", "VOO"}),)]),
+    tacking=st.sampled_from(["union", "additive", "holding_date"]),
+    simultaneous=st.sampled_from(["sequential", "economic"]),
+    older_lots=st.sampled_from(["include", "exclude"]),
+    within_lot=st.sampled_from(["kept_first", "sold_first"]),
+    sublot_order=st.sampled_from(["adjusted_first", "unadjusted_first"]),
+)
+
+
+def history_of(steps: Sequence[tuple[int, str, str, bool, int, str]]) -> list[Transaction]:
+    """Trades that can have happened, one a minute: nothing is sold that is not held."""
+    held: defaultdict[tuple[str, str], int] = defaultdict(int)
+    day, rows = date(2024, 1, 2), []
+    for number, (gap, account, symbol, sell, quantity, price) in enumerate(steps):
+        day += timedelta(days=gap)
+        sells = sell and held[account, symbol] > 0
+        quantity = min(quantity, held[account, symbol]) if sells else quantity
+        held[account, symbol] += -quantity if sells else quantity
+        rows.append(
+            row(
+                f"t{number:02d}", "sell" if sells else "buy", str(day), str(quantity), price,
+                account=account, symbol=symbol, at=f"15:{number:02d}",
+            )
+        )  # fmt: skip
+    return rows
+
+
+@PROFILE
+@given(rows=histories, policy=policies)
+def test_buying_disallows_a_loss_exactly_on_the_days_that_are_listed(
+    rows: list[Transaction], policy: LedgerPolicy
+) -> None:
+    """One share of each symbol, in each account, on each of the next days: the what-if and the list agree."""
+    ledger = Ledger.replay(HOLDERS, rows, policy)
+    today = rows[-1].trade_date
+    listed = wash_calendar(ledger, today).do_not_buy
+    for day in (today + later for later in AHEAD):
+        on_that_day = {symbol for each in listed if each.until >= day for symbol in each.symbols}
+        then = wash_calendar(ledger, day).do_not_buy
+        assert on_that_day == {symbol for each in then for symbol in each.symbols}, "an entry holds until its last day"
+        for symbol, holder in product(SYMBOLS, HOLDERS):
+            one = row("p", "buy", str(day), "1", "9", account=holder.account_id, symbol=symbol, at=EVENING)
+            bought = what_if(ledger, [one])
+            assert (bought.disallowed > 0) is (symbol in on_that_day), (day, symbol, holder.account_id)
+            causes = {each.cause_id for each in listed if symbol in each.symbols and each.until >= day}
+            assert {change.after.sale_id for change in bought.changed} <= causes
+
+
+@PROFILE
+@given(rows=histories, policy=policies)
+def test_buying_the_listed_quantity_leaves_nothing_more_to_disallow(
+    rows: list[Transaction], policy: LedgerPolicy
+) -> None:
+    ledger = Ledger.replay(HOLDERS, rows, policy)
+    today = rows[-1].trade_date
+    for symbol in SYMBOLS:
+        listed = [each for each in wash_calendar(ledger, today).do_not_buy if symbol in each.symbols]
+        if not listed:
+            continue
+        shares = sum(each.quantity for each in listed)
+        one_less = row("p", "buy", str(today), str(shares - 1), "9", account="S", symbol=symbol, at="16:00")
+        last = row("q", "buy", str(today), "1", "9", account="R", symbol=symbol, at="16:01")
+        almost = what_if(ledger, [one_less]).ledger if shares > 1 else ledger
+        assert [each for each in wash_calendar(almost, today).do_not_buy if symbol in each.symbols]
+        after = what_if(almost, [last]).ledger
+        assert not [each for each in wash_calendar(after, today).do_not_buy if symbol in each.symbols]
+
+
+@PROFILE
+@given(rows=histories, policy=policies)
+def test_selling_a_lot_at_a_loss_is_disallowed_exactly_on_the_days_that_are_listed(
+    rows: list[Transaction], policy: LedgerPolicy
+) -> None:
+    """One share of each taxable lot, on each of the next days, at next to nothing.
+
+    With older_lots: exclude the list is on the safe side: it may name a purchase that is too old to replace the lot.
+    """
+    ledger = Ledger.replay(HOLDERS, rows, policy)
+    today = rows[-1].trade_date
+    listed = wash_calendar(ledger, today).do_not_sell_at_a_loss
+    lots = {(lot.account_id, lot.symbol, lot.lot_id) for lot in ledger.open_lots() if lot.account_id != "R"}
+    for each in listed:
+        others = [lot_id for _, symbol, lot_id in lots if symbol in each.symbols and lot_id != each.cause_id]
+        assert others, "an entry is about at least one lot that somebody could sell"
+    for day in (today + later for later in AHEAD):
+        on_that_day = [each for each in listed if each.until >= day]
+        assert {each.cause_id for each in on_that_day} == {
+            each.cause_id for each in wash_calendar(ledger, day).do_not_sell_at_a_loss
+        }
+        for account, symbol, lot_id in sorted(lots):
+            causes = {each.cause_id for each in on_that_day if symbol in each.symbols} - {lot_id}
+            one = [(lot_id, "1")]
+            sale = row("p", "sell", str(day), "1", "0.01", account=account, symbol=symbol, lots=one, at=EVENING)
+            (sold,) = what_if(ledger, [sale]).realized
+            assert sold.gain_loss < 0
+            assert {match.replacement_id for match in sold.matches} <= causes, (day, lot_id)
+            if policy.older_lots == "include":
+                assert (sold.disallowed > 0) is bool(causes), (day, lot_id)
+
+
+@PROFILE
+@given(rows=histories, policy=policies)
+def test_what_is_on_no_list_disallows_nothing(rows: list[Transaction], policy: LedgerPolicy) -> None:
+    """The promise a user reads into the calendar: on a day and in a group without an entry, trade as you like."""
+    ledger = Ledger.replay(HOLDERS, rows, policy)
+    today = rows[-1].trade_date
+    for day in (today + later for later in AHEAD[::6]):
+        calendar = wash_calendar(ledger, day)
+        closed = {symbol for each in (*calendar.do_not_buy, *calendar.do_not_sell_at_a_loss) for symbol in each.symbols}
+        free = [symbol for symbol in SYMBOLS if symbol not in closed]
+        for account, symbol in product("AS", free):
+            held = ledger.position(account, symbol)
+            sale = row("p", "sell", str(day), str(held), "0.01", account=account, symbol=symbol, at=EVENING)
+            assert not held or what_if(ledger, [sale]).disallowed == 0
+        bought = [row(f"b{symbol}", "buy", str(day), "3", "9", account="S", symbol=symbol) for symbol in free]
+        assert what_if(ledger, bought).disallowed == 0

@@ -138,12 +138,14 @@ def one_group(
             age = -1 if method is ReliefMethod.LIFO else 1
             held.sort(key=lambda s: (age * s.place, s.start, not s.replaces, s.turn))
             for share in held[: int(row.quantity)]:
-                share.selling = row.account_id != "R"
-                share.sold = row.account_id == "R"
-                chosen += [(share, row)] if share.selling else []
+                share.selling = True
+                chosen.append((share, row))
         while left := [each for each in chosen if not each[0].sold]:
             share, row = min(left, key=lambda each: (each[0].place, each[0].start, not each[0].replaces, each[0].turn))
-            sell_one(share, shares, row, policy, outcomes[row.transaction_id, share.lot])
+            if row.account_id == "R":  # held until its turn, and then gone: a retirement account realizes nothing
+                share.sold, share.selling = True, False
+            else:
+                sell_one(share, shares, row, policy, outcomes[row.transaction_id, share.lot])
         place += max(len(trade), 1)
     return outcomes, [s for s in shares if not s.sold and s.account != "R"]
 

@@ -172,8 +172,13 @@ def test_floats_of_a_case_file_are_read_by_their_text_and_written_as_decimals() 
     ]
 
 
-def test_an_unquoted_ratio_is_refused_because_yaml_made_a_number_of_it() -> None:
+def test_an_unquoted_ratio_is_the_number_yaml_made_of_it() -> None:
+    """3:1 arrives as 181. A plain 3 says no ratio."""
     action = {"date": "2025-03-03", "type": "split", "symbol": "X", "ratio": 181}
+    quoted = {**action, "ratio": "3:1"}
+    unquoted = replay_cases({"cases": [case(corporate_actions=[action])]})
+    assert unquoted == replay_cases({"cases": [case(corporate_actions=[quoted])]})
+    action["ratio"] = 3
     with pytest.raises(InvalidTransactionError, match="in quotes") as refusal:
         replay_cases({"cases": [case(corporate_actions=[action])]})
     assert refusal.value.__notes__ == ["in case C"]

@@ -11,11 +11,12 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from daemon.errors import NotFound
-from state.records import Account
+from state.records import ZERO, Account, RealizedRow
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -153,6 +154,27 @@ def coverage(accounts: Sequence[Account], since: date) -> str:
         known = names(account for account in late if account.history_complete_since == day)
         gaps.append(f"the history of {known} is known only since {day}, and this needs it from {since}")
     return f"{said}; no all-clear: {'; '.join(gaps)}"
+
+
+# ------------------------------------------------------------------ what can still change
+
+
+@dataclass(frozen=True, slots=True)
+class Provisional:
+    """Losses after disallowance that a purchase can still disallow, in USD, and the last day on which one can."""
+
+    losses: Decimal
+    until: date | None
+
+
+def provisional(rows: Iterable[RealizedRow], day: date) -> Provisional:
+    """What a purchase after `day` can still disallow (IRC §1091(a): thirty days after the sale)."""
+    until, losses = None, ZERO
+    for row in rows:
+        if row.recognized < 0 and row.provisional_until is not None and row.provisional_until > day:
+            until = max(until or row.provisional_until, row.provisional_until)
+            losses -= row.recognized
+    return Provisional(losses, until)
 
 
 # ------------------------------------------------------------------ printing

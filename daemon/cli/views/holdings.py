@@ -236,7 +236,7 @@ def queue_of(account: Account, symbol: str, held: Sequence[Lot], prices: Mapping
 
 
 def _open_lot(account: Account, lot: Lot, place: int, gain: Decimal | None, day: date, *, behind: bool) -> OpenLot:
-    from state.lots import term
+    from state.lots import lot_term
 
     taxable = account.account_type.is_taxable
     return OpenLot(
@@ -245,7 +245,7 @@ def _open_lot(account: Account, lot: Lot, place: int, gain: Decimal | None, day:
         acquired=lot.acquired,
         adjusted_acquired=lot.adjusted_acquired,
         days_held=max(0, (day - lot.adjusted_acquired).days),
-        term_if_sold_next=term(lot.adjusted_acquired, next_weekday(day)) if taxable else None,
+        term_if_sold_next=lot_term(lot, next_weekday(day)) if taxable else None,
         quantity=lot.quantity,
         basis_usd=lot.basis if lot.basis_known else None,
         basis_per_share_usd=lot.basis_per_share if lot.basis_known else None,

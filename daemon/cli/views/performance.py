@@ -6,7 +6,7 @@ had the same deposits and pays no spreads. A year starts from the close before i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -24,11 +24,12 @@ from daemon.cli.views.facts import (
     incomplete,
     managed,
     percent,
+    provisional,
     say,
     settings_of,
     show,
 )
-from state.records import ZERO, Account, RealizedRow
+from state.records import ZERO, Account, RealizedRow, Restatement
 
 if TYPE_CHECKING:
     from daemon.settings import Settings
@@ -54,6 +55,8 @@ class Period:
     disallowed_usd: Decimal  # by wash sales, over every account of the household
     disallowed_for_good_usd: Decimal
     net_losses_usd: Decimal  # after disallowance
+    provisional_losses_usd: Decimal  # the part of the net that a purchase after the report's day can still disallow
+    provisional_until: date | None  # the last day on which one can
     gains_realized_usd: Decimal
     sessions: int
     sessions_above_limit: int
@@ -77,6 +80,21 @@ class DayAbove:
 
 
 @dataclass(frozen=True, slots=True)
+class Restated:
+    """A sale whose figures were told and are now others: gains less losses after disallowance, and what is washed."""
+
+    learned: date
+    sale_id: str
+    symbol: str
+    disposed: date
+    told_usd: Decimal
+    now_usd: Decimal
+    disallowed_told_usd: Decimal
+    disallowed_now_usd: Decimal
+    explanation: str
+
+
+@dataclass(frozen=True, slots=True)
 class AccountPerformance:
     """One managed account since its first session."""
 
@@ -88,6 +106,7 @@ class AccountPerformance:
     days_above_limit: tuple[DayAbove, ...]
     losses_all_clear: bool  # False: some account's history is not known to be complete
     losses_coverage: str
+    restated: tuple[Restated, ...]  # in the order they were learned
 
 
 def performance(db: DbOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -95,7 +114,7 @@ def performance(db: DbOption = None, config: ConfigOption = None, as_json: JsonO
     with reading(db, config) as store:
         day, accounts = as_of(store), household(store)
         settings = settings_of(store, config)
-        found = tuple(performance_of(store, account, accounts, settings) for account in managed(accounts))
+        found = tuple(performance_of(store, account, accounts, settings, day) for account in managed(accounts))
     if as_json:
         emit({"as_of": day, "accounts": found})
         return
@@ -108,15 +127,16 @@ def performance(db: DbOption = None, config: ConfigOption = None, as_json: JsonO
 
 
 def performance_of(
-    store: Store, account: Account, accounts: Sequence[Account], settings: Settings | None
+    store: Store, account: Account, accounts: Sequence[Account], settings: Settings | None, day: date
 ) -> AccountPerformance:
-    """Everything the report shows of one account."""
+    """Everything the report shows of one account, as of the close of `day`."""
     rows = store.performance.rows(account.account_id)
     realized = store.lots.realized(account.account_id)
     years = sorted({row.session.year for row in rows})
-    periods = [_period(str(year), _within(rows, year), realized, year) for year in years]
+    by_year = {year: [row for row in realized if row.disposed.year == year] for year in years}
+    periods = [_period(str(year), _within(rows, year), by_year[year], day) for year in years]
     if rows:
-        periods.append(_period("all", (None, rows), realized, None))
+        periods.append(_period("all", (None, rows), realized, day))
     sold = [row.disposed for row in realized if row.gain_loss < 0]
     since = min(sold, default=rows[-1].session if rows else date.max) - WINDOW
     return AccountPerformance(
@@ -132,6 +152,25 @@ def performance_of(
         ),
         losses_all_clear=not incomplete(accounts, since),
         losses_coverage=coverage(accounts, since),
+        restated=tuple(_restated(one) for one in store.lots.restatements() if one.account_id == account.account_id),
+    )
+
+
+def _restated(one: Restatement) -> Restated:
+    from daemon.bookkeeping import told
+    from daemon.clock import NEW_YORK
+
+    assert one.learned_at is not None
+    return Restated(
+        learned=one.learned_at.astimezone(NEW_YORK).date(),
+        sale_id=one.sale_id,
+        symbol=one.symbol,
+        disposed=one.disposed,
+        told_usd=one.before.recognized,
+        now_usd=one.after.recognized,
+        disallowed_told_usd=one.before.disallowed,
+        disallowed_now_usd=one.after.disallowed,
+        explanation=told(one),
     )
 
 
@@ -143,12 +182,13 @@ def _within(rows: Sequence[PerformanceRow], year: int) -> Span:
     return (before[-1] if before else None), [row for row in rows if row.session.year == year]
 
 
-def _period(name: str, span: Span, realized: Iterable[RealizedRow], year: int | None) -> Period:
+def _period(name: str, span: Span, realized: Sequence[RealizedRow], day: date) -> Period:
     from daemon import figures
 
     start, rows = span
     based = [start, *rows] if start else list(rows)
-    lost = figures.losses(row for row in realized if year is None or row.disposed.year == year)
+    lost = figures.losses(realized)
+    still = provisional(realized, day)
     ours = figures.time_weighted_return(based, "nav")
     theirs = figures.time_weighted_return(based, "benchmark_nav")
     active = ours - theirs if ours is not None and theirs is not None else None
@@ -166,6 +206,8 @@ def _period(name: str, span: Span, realized: Iterable[RealizedRow], year: int | 
         disallowed_usd=lost.disallowed,
         disallowed_for_good_usd=lost.lost_for_good,
         net_losses_usd=lost.net,
+        provisional_losses_usd=still.losses,
+        provisional_until=still.until,
         gains_realized_usd=lost.gains,
         sessions=len(rows),
         sessions_above_limit=sum(1 for row in rows if row.tracking_error_note),
@@ -238,8 +280,8 @@ def _print_returns(found: AccountPerformance) -> None:
 
 
 def _print_losses(found: AccountPerformance) -> None:
-    columns = ("", ">realized", ">disallowed", ">of it for good", ">net of disallowance", ">gains beside them")
-    rows = grid(*columns)
+    columns = ("", ">realized", ">disallowed", ">of it for good", ">net of disallowance", ">of it provisional")
+    rows = grid(*columns, ">gains beside them")
     for one in found.periods:
         add(
             rows,
@@ -248,11 +290,35 @@ def _print_losses(found: AccountPerformance) -> None:
             usd(one.disallowed_usd, 0),
             usd(one.disallowed_for_good_usd, 0),
             usd(one.net_losses_usd, 0),
+            usd(one.provisional_losses_usd, 0),
             usd(one.gains_realized_usd, 0),
             style="bold" if one.period == "all" else None,
         )
     show(rows, f"Losses of {found.account_id}, USD before tax; gains are not netted against them")
     say(f"Disallowed: by wash sales {found.losses_coverage}.")
+    until = found.periods[-1].provisional_until
+    if until is not None:
+        say(f"Provisional: a purchase in any account of the household until {until} can still disallow it.")
+    _print_restated(found.restated)
+
+
+def _print_restated(restated: Sequence[Restated]) -> None:
+    if not restated:
+        return
+    rows = grid("learned", "sold", "symbol", ">told", ">is now", ">disallowed told", ">is now")
+    for one in restated:
+        add(
+            rows,
+            one.learned.isoformat(),
+            one.disposed.isoformat(),
+            one.symbol,
+            usd(one.told_usd),
+            usd(one.now_usd),
+            usd(one.disallowed_told_usd),
+            usd(one.disallowed_now_usd),
+        )
+    show(rows, "Restated: sales whose gain or loss after disallowance was told and is now another, USD before tax")
+    say("The purchases and corrections that caused it: `harvestd alerts`.")
 
 
 def _print_quarters(quarters: Sequence[Quarter]) -> None:

@@ -121,6 +121,7 @@ LOT = exactly(
         "wash_adjustment": AMOUNT,
         "basis_known": SWITCH,
         "covered": SWITCH,
+        "always_long": SWITCH,
         "source": TEXT,
     }
 )

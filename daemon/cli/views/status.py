@@ -27,6 +27,7 @@ from daemon.cli.views.facts import (
     managed,
     mode_and_limit,
     next_weekday,
+    provisional,
     today,
     where,
 )
@@ -194,9 +195,7 @@ def losses_of_year(store: Store, accounts: tuple[Account, ...], day: date) -> Lo
     sold_at_a_loss = [row for row in rows if row.gain_loss < 0]
     realized = -sum((row.gain_loss for row in sold_at_a_loss), ZERO)
     disallowed = sum((row.disallowed for row in sold_at_a_loss), ZERO)
-    still = [
-        row for row in sold_at_a_loss if row.recognized < 0 and row.provisional_until and row.provisional_until > day
-    ]
+    still = provisional(rows, day)
     first = min((row.disposed for row in sold_at_a_loss), default=day)
     return LossStatus(
         year=day.year,
@@ -206,8 +205,8 @@ def losses_of_year(store: Store, accounts: tuple[Account, ...], day: date) -> Lo
         disallowed_for_good_usd=sum((row.permanently_disallowed for row in sold_at_a_loss), ZERO),
         net_losses_usd=realized - disallowed,
         gains_realized_usd=sum((row.gain_loss for row in rows if row.gain_loss > 0), ZERO),
-        provisional_losses_usd=-sum((row.recognized for row in still), ZERO),
-        provisional_until=max((row.provisional_until for row in still if row.provisional_until), default=None),
+        provisional_losses_usd=still.losses,
+        provisional_until=still.until,
         all_clear=not incomplete(accounts, first - WINDOW),
         coverage=coverage(accounts, first - WINDOW),
     )

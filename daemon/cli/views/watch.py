@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,13 +14,10 @@ import typer
 from daemon.cli.common import ConfigOption, DbOption, JsonOption, emit, reading
 from daemon.cli.views.facts import (
     DAY,
-    WINDOW,
     add,
     as_of,
-    coverage,
     grid,
     household,
-    incomplete,
     say,
     settings_of,
     show,
@@ -28,6 +26,7 @@ from state.records import Alert
 
 if TYPE_CHECKING:
     from daemon.settings import Settings
+    from daemon.wash_calendar_file import Known
     from state.lots import CalendarEntry, WashCalendar
     from state.store import Store
 
@@ -37,6 +36,13 @@ DayOption = Annotated[
         "--as-of", help="The day asked about. Default: the last session.", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD"
     ),
 ]
+IcsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--ics", help="Write an iCalendar file to import or subscribe to, - for standard output.", metavar="FILE"
+    ),
+]
+STANDARD_OUTPUT = Path("-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,7 @@ class CalendarView:
 
     as_of: date
     block_rebuy_after: str
+    conventions: Mapping[str, str]  # those of wash_sales.conventions that are not at their default
     accounts: tuple[str, ...]
     all_clear: bool  # False: some account's history is not known to be complete
     coverage: str
@@ -68,46 +75,82 @@ class CalendarView:
 
 
 def wash_calendar_command(
-    asked: DayOption = None, db: DbOption = None, config: ConfigOption = None, as_json: JsonOption = False
+    asked: DayOption = None,
+    ics: IcsOption = None,
+    db: DbOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """What not to buy, and what not to sell at a loss, in any account of the household: until when and why."""
+    if ics is not None and as_json:
+        raise typer.BadParameter("expected --ics or --json, was both", param_hint="--ics")
+    from daemon.wash_calendar_file import known_on
+
     with reading(db, config) as store:
-        found = calendar_of(store, settings_of(store, config), asked.date() if asked else as_of(store))
+        settings, day = settings_of(store, config), asked.date() if asked else as_of(store)
+        known, calendar = known_on(store, day), calendar_on(store, settings, day)
+        accounts = tuple(account.account_id for account in household(store))
+    if ics is not None:
+        _write_icalendar(ics, calendar, known)
+        return
+    found = CalendarView(
+        as_of=day,
+        block_rebuy_after=_rule(settings),
+        conventions=_changed_conventions(settings),
+        accounts=accounts,
+        all_clear=known.all_clear,
+        coverage=known.coverage,
+        open_orders=known.open_orders,
+        do_not_buy=tuple(_group(entry) for entry in calendar.do_not_buy),
+        do_not_sell_at_a_loss=tuple(_group(entry) for entry in calendar.do_not_sell_at_a_loss),
+    )
     if as_json:
         emit(found)
     else:
         _print_calendar(found)
 
 
-def calendar_of(store: Store, settings: Settings | None, day: date) -> CalendarView:
-    """The calendar by a replay of the journal, under the user's own idea of what is identical."""
-    accounts = household(store)
-    calendar, rule = _replayed(store, settings, day)
-    return CalendarView(
-        as_of=day,
-        block_rebuy_after=rule,
-        accounts=tuple(account.account_id for account in accounts),
-        all_clear=not incomplete(accounts, day - WINDOW),
-        coverage=coverage(accounts, day - WINDOW),
-        open_orders=len(store.orders.list(only_open=True)),
-        do_not_buy=tuple(_group(entry) for entry in calendar.do_not_buy),
-        do_not_sell_at_a_loss=tuple(_group(entry) for entry in calendar.do_not_sell_at_a_loss),
-    )
+def calendar_on(store: Store, settings: Settings | None, day: date) -> WashCalendar:
+    """The calendar by a replay of the journal, under the user's own idea of what is identical.
 
-
-def _replayed(store: Store, settings: Settings | None, day: date) -> tuple[WashCalendar, str]:
-    """What was known by the end of `day`: later transactions are not in it."""
+    What was known by the end of `day`: later transactions are not in it.
+    """
     from state.lots import Ledger, wash_calendar
 
     journal = tuple(row for row in store.journal.all() if row.trade_date <= day)
     if settings is None:
-        return wash_calendar(Ledger.replay(store.household.accounts(), journal), day), "loss_sale"
+        return wash_calendar(Ledger.replay(store.household.accounts(), journal), day)
     from daemon.house import ledger_policy
 
     policy = ledger_policy(settings, store.household.securities())
     ledger = Ledger.replay(store.household.accounts(), journal, policy)
-    rule = settings.wash_sales.block_rebuy_after
-    return wash_calendar(ledger, day, block_rebuy_after=rule.value), rule.value
+    return wash_calendar(ledger, day, block_rebuy_after=settings.wash_sales.block_rebuy_after.value)
+
+
+def _rule(settings: Settings | None) -> str:
+    return settings.wash_sales.block_rebuy_after.value if settings else "loss_sale"
+
+
+def _changed_conventions(settings: Settings | None) -> Mapping[str, str]:
+    """Conventions that are not at their default, by name."""
+    if settings is None:
+        return {}
+    chosen = settings.wash_sales.conventions
+    default = type(chosen)().model_dump(mode="json")
+    return {name: value for name, value in chosen.model_dump(mode="json").items() if value != default[name]}
+
+
+def _write_icalendar(path: Path, calendar: WashCalendar, known: Known) -> None:
+    from daemon.clock import WallClock
+    from daemon.wash_calendar_file import icalendar, write
+
+    content = icalendar(calendar, known, WallClock().now())
+    if path == STANDARD_OUTPUT:
+        typer.echo(content, nl=False)
+        return
+    write(path, content)
+    entries = len(calendar.do_not_buy) + len(calendar.do_not_sell_at_a_loss)
+    say(f"Wrote {path}: {entries} entries as of {known.as_of}, {known.coverage}.")
 
 
 def _group(entry: CalendarEntry) -> ClosedGroup:
@@ -127,6 +170,8 @@ def _print_calendar(found: CalendarView) -> None:
     say(f"Wash-sale calendar as of {found.as_of}: 30 days before and after, {found.coverage}.", style="bold")
     if found.block_rebuy_after == "any_sale":
         say("Names are closed to purchases after any sale (wash_sales.block_rebuy_after: any_sale).")
+    for name, value in found.conventions.items():
+        say(f"Counted with wash_sales.conventions.{name}: {value}.")
     if found.open_orders:
         say(f"{found.open_orders} open orders are not in it until they fill.")
     _print_groups("Do not buy in any account: it would disallow a loss already taken", found.do_not_buy)
@@ -134,16 +179,18 @@ def _print_calendar(found: CalendarView) -> None:
 
 
 def _print_groups(title: str, groups: Sequence[ClosedGroup]) -> None:
-    """One line a cause, by symbols; the last line of a group says when it is free of all."""
+    """Group by group, the one that is free first on top. Beside its symbols stands the cause that lasts longest."""
     if not groups:
         say(f"\n{title}. Nothing is closed by what is known.")
         return
-    rows = grid("symbols", "free from", "account", "why")
-    previous: tuple[str, ...] = ()
-    for one in sorted(groups, key=lambda group: (group.symbols, group.until)):
-        shown = "" if one.symbols == previous else ", ".join(one.symbols)
-        add(rows, shown, one.free_from.isoformat(), one.account_id, one.reason.partition(";")[0])
-        previous = one.symbols
+    causes: dict[tuple[str, ...], list[ClosedGroup]] = {}
+    for one in sorted(groups, key=lambda one: (one.until, one.cause_date), reverse=True):
+        causes.setdefault(one.symbols, []).append(one)
+    rows = grid("symbols", "closed through", "account", "why")
+    for symbols, of_group in sorted(causes.items(), key=lambda item: (item[1][0].until, item[0])):
+        for place, one in enumerate(of_group):
+            shown = "" if place else ", ".join(symbols)
+            add(rows, shown, one.until.isoformat(), one.account_id, one.reason.partition(";")[0])
     show(rows, title)
 
 

@@ -1,0 +1,139 @@
+"""What two ledgers tell differently: what must be written anew, and which figures told before are now others.
+
+The problem: a gain or loss is told the day it is realized, and may be another one later: a purchase within thirty days
+disallows it, a bust takes it back, a purchase imported late washes a loss of March. The user was told the old figure,
+may have filed a return on it, and must be told the new one, as a difference.
+
+Worked example. On 15 December 100 X are sold at a loss of 1,000, provisional until 14 January. On 9 January 40 X are
+bought in an IRA. The sale's figures are restated: short-term loss 1,000 before, 600 after; disallowed 400, for good.
+
+The algorithm: a unit that nothing touched is the same object in both ledgers, and so is, in a unit that was touched,
+every row before the change. Only what is left is compared, sale by sale.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from decimal import localcontext
+
+from state.lots.book import Parcel
+from state.lots.ledger import Ledger
+from state.lots.money import CONTEXT, cents
+from state.lots.relief import disposal_order
+from state.lots.unit import Unit
+from state.records import ZERO, Lot, RealizedRow, Restatement, SaleFigures, Term
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """All that two ledgers tell differently, as the later one tells it."""
+
+    queues: Mapping[tuple[str, str], tuple[Lot, ...]]  # (account, symbol) -> lots in the order of disposal; may be none
+    sales: Mapping[str, tuple[RealizedRow, ...]]  # sale id -> its rows; none where the sale is gone
+    restatements: tuple[Restatement, ...]  # of sales the earlier ledger had, by a cent or more, oldest first
+
+
+def difference(before: Ledger, after: Ledger) -> Difference:
+    """What `after` tells differently from `before`, of which it is an extension."""
+    queues: dict[tuple[str, str], tuple[Lot, ...]] = {}
+    sales: dict[str, tuple[RealizedRow, ...]] = {}
+    restated: list[Restatement] = []
+    with localcontext(CONTEXT):
+        for old, new in touched_units(before, after):
+            queues.update(_changed_queues(old, new, after))
+            for sale_id, was, now in _sales_that_differ(old, new):
+                sales[sale_id] = now
+                told, is_now = figures_of(was), figures_of(now)
+                if was and told != is_now:
+                    restated.append(_restatement(was[0], now, told, is_now))
+    restated.sort(key=lambda each: (each.disposed, each.account_id, each.sale_id))
+    return Difference(queues, sales, tuple(restated))
+
+
+def _restatement(sale: RealizedRow, now: Iterable[RealizedRow], told: SaleFigures, is_now: SaleFigures) -> Restatement:
+    matches = tuple(match for row in now for match in row.matches)
+    return Restatement(sale.sale_id, sale.account_id, sale.symbol, sale.disposed, told, is_now, matches)
+
+
+def figures_of(rows: Iterable[RealizedRow]) -> SaleFigures:
+    """The figures of one sale as they are told, in cents."""
+    proceeds = basis = disallowed = permanent = ZERO
+    by_term = {Term.SHORT: ZERO, Term.LONG: ZERO}
+    for row in rows:
+        proceeds += row.proceeds
+        basis += row.basis
+        disallowed += row.disallowed
+        permanent += row.permanently_disallowed
+        by_term[row.term] += row.recognized
+    amounts = proceeds, basis, by_term[Term.SHORT], by_term[Term.LONG], disallowed, permanent
+    return SaleFigures(*(cents(amount) for amount in amounts))
+
+
+def touched_units(before: Ledger, after: Ledger) -> Iterator[tuple[Unit | None, Unit]]:
+    """Units of `after` that differ from those of `before`: an untouched unit is the very same object."""
+    old = before.units_by_key
+    for key, unit in after.units_by_key.items():
+        was = old.get(key)
+        if was is not unit:
+            yield was, unit
+
+
+def _changed_queues(old: Unit | None, new: Unit, after: Ledger) -> dict[tuple[str, str], tuple[Lot, ...]]:
+    """The queues of a unit that differ, in the order of disposal."""
+    had = old.book.queues if old is not None else {}
+    has = new.book.queues
+    return {
+        key: tuple(parcel.as_lot() for parcel in disposal_order(has.get(key, ()), after.rules.relief(key[0])))
+        for key in {**had, **has}
+        if not _alike(had.get(key, ()), has.get(key, ()))
+    }
+
+
+def _alike(had: Sequence[Parcel], has: Sequence[Parcel]) -> bool:
+    """True when two queues hold the same lots."""
+    return len(had) == len(has) and all(
+        one.quantity == other.quantity
+        and one.basis == other.basis
+        and one.adjusted == other.adjusted
+        and one.wash == other.wash
+        and one.origin.lot_id == other.origin.lot_id
+        and one.origin.acquired == other.origin.acquired
+        and one.origin.basis_known == other.origin.basis_known
+        and one.origin.inherited == other.origin.inherited
+        and one.origin.source == other.origin.source
+        for one, other in zip(had, has, strict=True)
+    )
+
+
+def _sales_that_differ(
+    old: Unit | None, new: Unit
+) -> Iterator[tuple[str, tuple[RealizedRow, ...], tuple[RealizedRow, ...]]]:
+    """Sale id, its rows before, its rows after; for each sale of a unit that is not the same in both."""
+    was = old.book.rows if old is not None else []
+    now = new.book.rows
+    start = _first_difference(was, now)
+    sale_ids = {row.sale_id for row in was[start:]} | {row.sale_id for row in now[start:]}
+    rows_was, rows_now = _rows_of(sale_ids, was), _rows_of(sale_ids, now)
+    for sale_id in sorted(sale_ids):
+        if rows_was[sale_id] != rows_now[sale_id]:
+            yield sale_id, tuple(rows_was[sale_id]), tuple(rows_now[sale_id])
+
+
+def _first_difference(was: Sequence[RealizedRow], now: Sequence[RealizedRow]) -> int:
+    """How many rows the two begin with that are the very same objects."""
+    for place, (one, other) in enumerate(zip(was, now, strict=False)):
+        if one is not other:
+            return place
+    return min(len(was), len(now))
+
+
+def _rows_of(sale_ids: Set[str], rows: Iterable[RealizedRow]) -> defaultdict[str, list[RealizedRow]]:
+    """The rows of some sales, by sale. Sales of one trade are realized lot by lot, so their rows alternate."""
+    sales: defaultdict[str, list[RealizedRow]] = defaultdict(list)
+    if sale_ids:
+        for row in rows:
+            if row.sale_id in sale_ids:
+                sales[row.sale_id].append(row)
+    return sales

@@ -1,0 +1,133 @@
+"""A unit: symbols whose trades can touch each other's lots, replayed on their own; and what a correction replays again.
+
+The problem: the journal is rewritten by its source now and then (a bust, a corrected fill, a purchase imported months
+late), and everything after the change may come out differently: another lot sold, another loss washed, another term.
+Replaying a unit from its first day is always right, and too slow for a fund traded every week for ten years.
+
+Worked example 1. 2,000 events since 2016, and today's fill. Nothing before it changes: the finished book is copied and
+continued, forty parcels instead of 2,000 events.
+
+Worked example 2. On 20 November a purchase of 9 March turns up. The book as it stood before 2 March was kept. It knows
+everything that happened until then, the losses still open included, and nothing since has touched it: it is copied,
+and the events from 2 March on are run again, the late one among them. Nothing before March can come out differently.
+
+The algorithm: keep books as they stood at the beginning of some days (checkpoints). A change replays from the last one
+that no changed event reaches behind. An event reaches back to its own day; an opening lot to the day it was acquired,
+for it can replace a loss of that time. What must be remembered across a checkpoint, the book carries: open losses,
+the lots of orders, splits already reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from state.lots.book import Book, Rules
+from state.lots.journal import Event, counts, day_of, replaced
+from state.lots.replay import continues, run
+from state.records import Lot, Transaction, TransactionKind
+
+LEAST_APART = 64  # events between checkpoints; replaying fewer costs less than keeping another book
+MOST_KEPT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A book as it stood before the first event of `day`. It is never changed, only copied."""
+
+    day: date
+    book: Book
+    seen: int  # events it has replayed
+
+
+class Unit:
+    """The events of a unit in the order given, its finished book, and checkpoints on the way, oldest first."""
+
+    __slots__ = ("_lots", "book", "checkpoints", "events")
+
+    def __init__(self, events: tuple[Event, ...], book: Book, checkpoints: tuple[Checkpoint, ...] = ()) -> None:
+        self.events = events
+        self.book = book
+        self.checkpoints = checkpoints
+        self._lots: tuple[Lot, ...] | None = None
+
+    @classmethod
+    def replayed(cls, events: Sequence[Event], rules: Rules) -> Unit:
+        """The unit from its events, replayed from the first."""
+        return cls._run(tuple(events), events, Book(rules), ())
+
+    @classmethod
+    def _run(
+        cls, events: tuple[Event, ...], tail: Sequence[Event], book: Book, checkpoints: tuple[Checkpoint, ...]
+    ) -> Unit:
+        """Runs `tail` on `book`, keeping checkpoints on the way. `events` is everything the unit then has."""
+        kept = list(checkpoints)
+        before = len(events) - len(tail)
+        apart = max(LEAST_APART, len(events) // MOST_KEPT)
+
+        def keep(day: date, position: int) -> None:
+            seen = before + position
+            if seen - (kept[-1].seen if kept else 0) >= apart:
+                kept.append(Checkpoint(day, book.copy(), seen))
+
+        run(book, tail, keep)
+        return cls(events, book, _thinned(kept))
+
+    def extended(self, added: Sequence[Event], corrected: frozenset[str], known: Mapping[str, Transaction]) -> Unit:
+        """The unit with `added` events, and without those whose id is in `corrected`; equals a full replay.
+
+        `known` is the whole journal by id. Returns itself when nothing changes.
+        """
+        gone = [event for event in self.events if not counts(event, corrected)] if corrected else []
+        if gone:
+            return self._again(tuple(replaced(self.events, corrected, added, known)), [*added, *gone])
+        if not added:
+            return self
+        if not continues(self.book, added):
+            return self._again((*self.events, *added), added)
+        book = self.book.copy()
+        run(book, added)
+        return Unit((*self.events, *added), book, self._with_own_book(min(map(day_of, added))))
+
+    def _with_own_book(self, day: date) -> tuple[Checkpoint, ...]:
+        """The checkpoints, with the finished book as one more where it is far enough from the last."""
+        last = self.checkpoints[-1].seen if self.checkpoints else 0
+        if day <= self.book.last_date or len(self.events) - last < LEAST_APART:
+            return self.checkpoints
+        return _thinned([*self.checkpoints, Checkpoint(day, self.book, len(self.events))])
+
+    def _again(self, events: tuple[Event, ...], changed: Sequence[Event]) -> Unit:
+        """The unit of `events`, replayed from the last checkpoint that `changed` does not reach behind."""
+        earliest = min(map(_reaches, changed))
+        for place in range(len(self.checkpoints) - 1, -1, -1):
+            start = self.checkpoints[place]
+            if start.day > earliest:
+                continue
+            tail = [event for event in events if day_of(event) >= start.day]
+            if all(_reaches(event) >= start.day for event in tail):
+                return Unit._run(events, tail, start.book.copy(), self.checkpoints[: place + 1])
+        return Unit.replayed(events, self.book.rules)
+
+    def lots(self) -> tuple[Lot, ...]:
+        """Open lots, by account, symbol and age."""
+        if self._lots is None:
+            queues = sorted(self.book.queues.items(), key=lambda item: item[0])
+            self._lots = tuple(parcel.as_lot() for _, queue in queues for parcel in queue)
+        return self._lots
+
+
+def _thinned(checkpoints: Sequence[Checkpoint]) -> tuple[Checkpoint, ...]:
+    """At most MOST_KEPT of them: every second of the older half goes when there are more."""
+    kept = list(checkpoints)
+    while len(kept) > MOST_KEPT:
+        half = len(kept) // 2
+        kept = [*kept[:half:2], *kept[half:]]
+    return tuple(kept)
+
+
+def _reaches(event: Event) -> date:
+    """The first day whose outcome an event can change by itself."""
+    if isinstance(event, Transaction) and event.kind is TransactionKind.OPENING_LOT and event.acquired is not None:
+        return min(event.acquired, event.trade_date)
+    return day_of(event)
