@@ -22,7 +22,7 @@ The order of things at one instant, and what each instant does:
     closes_at - 10 min   last moment for market-on-close orders
     closes_at            last matching round, then whatever is left expires (all orders are for the day)
     opens_at - 2 h       corporate actions of the session: dividends on the shares held since the last close,
-                         then splits. Fractions are kept exactly (9 decimals, lot by lot), also in an account of
+                         then splits. Fractions are kept to 9 decimals of the position, also in an account of
                          whole shares; such a fraction leaves when the whole position is sold, in that one order
     midnight, New York   sale proceeds due that day (T+1) become settled cash
 

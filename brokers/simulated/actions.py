@@ -1,8 +1,9 @@
 """Corporate actions and cash from outside, booked as activities.
 
 A dividend pays on the shares held; the amount is rounded to the cent. A split first cancels orders working in the
-symbol (their quantity no longer means what it did), then multiplies every lot by new/old, each kept to nine
-decimals, cost and dates unchanged. Its activity's `quantity` is the shares held afterwards.
+symbol (their quantity no longer means what it did), then multiplies the position by new/old, rounded once to nine
+decimals. Its lots share that out in order of acquisition, each the rounded total so far less what those before it
+got; cost and dates stay. Its activity's `quantity` is the shares held afterwards.
 """
 
 from __future__ import annotations
@@ -44,9 +45,12 @@ def book_split(book: Book, symbol: str, ratio_new: Decimal, ratio_old: Decimal, 
     lots = tuple(book.lots.get(symbol, {}).values())
     if not lots:
         return
+    before = after = ZERO
     for lot in lots:
-        shares = (lot.quantity * ratio_new / ratio_old).quantize(QUANTUM)
-        book.put_lot(replace(lot, quantity=plain(shares)))
+        before += lot.quantity
+        total = (before * ratio_new / ratio_old).quantize(QUANTUM)
+        book.put_lot(replace(lot, quantity=plain(total - after)))
+        after = total
     book.add_activity(
         Activity(
             activity_id=book.identify(day, ActivityKind.SPLIT.value, symbol, *identity),
