@@ -17,6 +17,7 @@ from daemon.facts import active_weights, today_of
 from daemon.halt import halt, is_halted
 from daemon.house import House
 from daemon.sync import Snapshot
+from daemon.wash_calendar_file import keep_current
 from state.lots import LedgerError
 from state.reasons import ReasonCode, because
 from state.records import ZERO, Account, AlertLevel, Plan, PlanState, Side, TransactionKind
@@ -99,6 +100,7 @@ def evening(house: House, account: Account) -> None:
     house.take_bars(last + timedelta(days=1) if last else session.session, session.session)
     _judge_history(house, account)
     execution.work(house, snapshot)
+    keep_current(house, session.session)
     with house.store.transaction():
         key = f"value:{account.account_id}"
         if snapshot.unpriced:

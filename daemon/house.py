@@ -16,6 +16,7 @@ import numpy as np
 from brokers.protocol import Broker
 from daemon.agenda import Timetable
 from daemon.alerts import LogNotifier, Notifier
+from daemon.bookkeeping import take_in
 from daemon.clock import Clock
 from daemon.constituents import Constituents
 from daemon.market_calendar import MarketCalendar
@@ -29,7 +30,7 @@ from strategy.types import FloatArray, HarvestPolicy, PriceHistory, TaxProfile
 
 
 def ledger_policy(settings: Settings, securities: Mapping[str, Security]) -> LedgerPolicy:
-    """The user's identity groups, and funds of one index where the policy says so."""
+    """The user's identity groups, funds of one index where the policy says so, and the user's conventions."""
     groups = [frozenset(group) for group in settings.wash_sales.groups]
     if settings.wash_sales.identical.value == "index":
         by_index: dict[str, set[str]] = {}
@@ -37,7 +38,15 @@ def ledger_policy(settings: Settings, securities: Mapping[str, Security]) -> Led
             if security.index_name:
                 by_index.setdefault(security.index_name, set()).add(security.symbol)
         groups.extend(frozenset(symbols) for symbols in by_index.values() if len(symbols) > 1)
-    return LedgerPolicy(identical_groups=tuple(groups))
+    conventions = settings.wash_sales.conventions
+    return LedgerPolicy(
+        identical_groups=tuple(groups),
+        tacking=conventions.tacking.value,
+        simultaneous=conventions.simultaneous.value,
+        older_lots=conventions.older_lots.value,
+        within_lot=conventions.within_lot.value,
+        sublot_order=conventions.sublot_order.value,
+    )
 
 
 @dataclass
@@ -104,17 +113,12 @@ class House:
 
         Raises state.store.JournalConflict. Joins a transaction that is open; in memory and on disk together.
         """
-        ledger = self.ledger
-        with self.store.transaction():
-            added = self.store.journal.append(transactions, self.clock.now())
-            if added:
-                ledger = ledger.extended(added)
-                self.store_lots(ledger, {item.symbol for item in added if item.symbol})
-        self._ledger = ledger
-        for item in added:
-            if item.account_id in self._cash:
-                self._cash[item.account_id] += item.amount
-        return added
+        taken = take_in(self.store, self.ledger, transactions, self.clock.now())
+        self._ledger = taken.ledger
+        for account_id, change in taken.cash.items():
+            if account_id in self._cash:
+                self._cash[account_id] += change
+        return taken.added
 
     def journal_cash(self, account_id: str) -> Decimal:
         """Cash of one account as the journal has it, in USD."""
@@ -134,15 +138,6 @@ class House:
         before = self._without_quotes.get(account_id)
         self._without_quotes[account_id] = missing
         return before is None or bool(before)
-
-    def store_lots(self, ledger: Ledger, symbols: Iterable[str]) -> None:
-        """Write what the ledger derives for `symbols` and everything identical to them."""
-        touched = {other for symbol in symbols for other in ledger.group_of(symbol)}
-        queues = [
-            ledger.disposal_queue(account.account_id, symbol) for account in self.accounts for symbol in sorted(touched)
-        ]
-        realized = [row for symbol in sorted(touched) for row in ledger.realized(symbol=symbol)]
-        self.store.lots.replace_symbols(touched, queues, realized)
 
     def forget(self) -> None:
         """Drop what is in memory after a failed write; it is read again from the store."""

@@ -48,9 +48,11 @@ def working_world(database: Path) -> Iterator[World]:
     with lease(database):
         _require_simulated(database)
         from daemon.demo.world import open_world
+        from daemon.policy_check import check_policy
 
         world = open_world(database)
         try:
+            check_policy(world.house)
             yield world
         finally:
             world.close()

@@ -15,7 +15,7 @@ from daemon.market_calendar import SessionTimes
 from state.records import Alert, AlertLevel
 
 COLORS = {AlertLevel.INFO: "green", AlertLevel.WARNING: "yellow", AlertLevel.ERROR: "red", AlertLevel.HALT: "bold red"}
-SHOWN = ("harvest:", "left_alone:", "disallowed:", "tracking_error:", "reconcile:", "halt:", "refused:")
+SHOWN = ("harvest:", "left_alone:", "restated:", "tracking_error:", "reconcile:", "halt:", "refused:")
 
 
 class Screen:

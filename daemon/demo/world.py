@@ -23,7 +23,6 @@ from daemon.demo.household import SESSIONS_A_YEAR, FilledHarvest, purchases
 from daemon.demo.prices import LAST_DAY, demo_calendar, demo_prices
 from daemon.errors import HarvestdError
 from daemon.house import House
-from daemon.imports import import_transactions
 from daemon.market_calendar import MarketCalendar, SessionTimes
 from daemon.settings import Settings
 from state.records import PlanState, ReliefMethod
@@ -197,7 +196,7 @@ class World:
             session.closes_at,
         )
         if rows:
-            import_transactions(self.house, rows)
+            self.house.learn(rows)
 
     def _closes(self, place: int) -> dict[str, Decimal]:
         """Closes of the session at `place` of the history; names without one are left out."""

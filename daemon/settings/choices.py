@@ -51,6 +51,45 @@ class BlockRebuyAfter(StrEnum):
     ANY_SALE = "any_sale"  # stricter, as some rebalancers do
 
 
+# The conventions of the ledger, with its own names and values (state/lots/policy.py): a test holds the two together.
+
+
+class Tacking(StrEnum):
+    """How the time that the sold shares were held passes on to the shares that replace them."""
+
+    UNION = "union"  # no day counts twice, and none between sale and purchase
+    ADDITIVE = "additive"  # days on which both were held count twice, as at several brokers
+    HOLDING_DATE = "holding_date"  # from the sold shares' start, days between sale and purchase included
+
+
+class Simultaneous(StrEnum):
+    """Whether lots sold in one trade can replace each other."""
+
+    SEQUENTIAL = "sequential"  # they can: one after the other, and a lot not yet reached still counts as held
+    ECONOMIC = "economic"  # they cannot
+
+
+class OlderLots(StrEnum):
+    """Whether a purchase of the window that is older than the lot sold can replace it."""
+
+    INCLUDE = "include"  # it can: the law read literally, and the safer reading
+    EXCLUDE = "exclude"  # it cannot
+
+
+class WithinLot(StrEnum):
+    """Which shares of a lot that is sold in part replace first."""
+
+    KEPT_FIRST = "kept_first"  # those that stay
+    SOLD_FIRST = "sold_first"  # those sold in the same trade, as public calculators do
+
+
+class SublotOrder(StrEnum):
+    """Which part of a lot is sold first when a wash sale gave its parts different holding periods."""
+
+    ADJUSTED_FIRST = "adjusted_first"  # the part with the longer holding period
+    UNADJUSTED_FIRST = "unadjusted_first"  # the part with the shorter one
+
+
 class RebalanceAt(StrEnum):
     """When a plan is due by the calendar alone."""
 

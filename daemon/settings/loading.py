@@ -111,9 +111,13 @@ def _absolute(path: Path, folder: Path) -> Path:
 
 def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
     file, directory = settings.benchmark.constituents_file, settings.credentials.directory
+    calendar = settings.wash_sales.calendar_file
     changed = {
         "database": settings.database.model_copy(update={"path": _absolute(settings.database.path, folder)}),
         "benchmark": settings.benchmark.model_copy(update={"constituents_file": file and _absolute(file, folder)}),
+        "wash_sales": settings.wash_sales.model_copy(
+            update={"calendar_file": calendar and _absolute(calendar, folder)}
+        ),
         "credentials": settings.credentials.model_copy(
             update={"directory": directory and _absolute(directory, folder)}
         ),

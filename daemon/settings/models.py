@@ -28,8 +28,13 @@ from daemon.settings.choices import (
     LogLevel,
     Mode,
     NotifierKind,
+    OlderLots,
     PreapprovedKind,
     RebalanceAt,
+    Simultaneous,
+    SublotOrder,
+    Tacking,
+    WithinLot,
 )
 from daemon.settings.rules import Breach, RuleBroken, breaches_between_sections, duplicates
 from daemon.settings.values import (
@@ -187,6 +192,30 @@ class TaxProfileSettings(Section):
     has_short_term_gains: Switch = Field(
         True, description="Whether there are short-term gains elsewhere for losses to offset."
     )
+    tables_file: FilePath | None = Field(
+        None,
+        description="Tax tables of your own: years that harvestd does not ship, or whole years in place of its own.",
+    )
+
+
+class Conventions(Section):
+    """How lots are counted where the law is silent (docs/METHODS.md). The defaults are those of the worked cases."""
+
+    tacking: Tacking = Field(
+        Tacking.UNION, description="How the time the sold shares were held passes on to the shares that replace them."
+    )
+    simultaneous: Simultaneous = Field(
+        Simultaneous.SEQUENTIAL, description="Whether lots sold in one trade can replace each other."
+    )
+    older_lots: OlderLots = Field(
+        OlderLots.INCLUDE, description="Whether a purchase of the window that is older than the lot sold replaces it."
+    )
+    within_lot: WithinLot = Field(
+        WithinLot.KEPT_FIRST, description="Which shares of a lot that is sold in part replace first."
+    )
+    sublot_order: SublotOrder = Field(
+        SublotOrder.ADJUSTED_FIRST, description="Which part of a lot sells first after a wash sale parted it."
+    )
 
 
 class WashSales(Section):
@@ -199,9 +228,15 @@ class WashSales(Section):
     block_rebuy_after: BlockRebuyAfter = Field(
         BlockRebuyAfter.LOSS_SALE, description="Which sales close a name to purchases for 30 days."
     )
+    calendar_file: FilePath | None = Field(
+        None, description="An iCalendar file of the wash-sale calendar, written anew each evening."
+    )
+    conventions: Conventions = Field(Conventions(), description="How lots are counted where the law is silent.")
 
     def broken_rules(self) -> Iterator[Breach]:
-        """A symbol belongs to one group at most."""
+        """A symbol belongs to one group at most; a calendar never takes the place of another kind of file."""
+        if self.calendar_file is not None and self.calendar_file.suffix != ".ics":
+            yield Breach(("calendar_file",), allowed="a path that ends in .ics, or null")
         where = [(f"groups.{i}.{j}", name) for i, group in enumerate(self.groups) for j, name in enumerate(group)]
         for position, symbol in duplicates(name for _, name in where):
             yield Breach((where[position][0],), allowed="each symbol in one group, once", seen=symbol)

@@ -31,7 +31,6 @@ from daemon.cycle import observed
 from daemon.day import tick
 from daemon.decision import record_intents
 from daemon.house import House
-from daemon.imports import import_transactions
 from daemon.market_calendar import MarketCalendar, SessionTimes
 from daemon.settings import Settings
 from daemon.sync import Snapshot
@@ -237,7 +236,7 @@ class Stage:
             amount=-side.sign * quantity * price,
             executed_at=datetime.combine(day, time(19, 0), UTC),
         )
-        return import_transactions(self.house, [row])
+        return self.house.learn([row])
 
     # -------------------------------------------------------------- plans made by hand
 

@@ -284,7 +284,7 @@ def test_every_disallowed_dollar_is_explained_by_a_named_purchase(demo: Finished
 
 
 def test_what_became_disallowed_later_was_told(demo: Finished) -> None:
-    told = [one for one in demo.store.alerts.list(most=10_000) if one.key.startswith("disallowed:")]
+    told = [one for one in demo.store.alerts.list(most=10_000) if one.key.startswith("restated:")]
     assert told
     assert all("bought 20" in one.message and ("spouse" in one.message or "ira" in one.message) for one in told)
 

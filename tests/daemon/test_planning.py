@@ -253,9 +253,9 @@ def test_a_purchase_after_the_sale_is_told_as_disallowed_never_counted(staged: S
     disallowed = sum(row.disallowed for row in rows)
     assert abs(disallowed - -first.gain_loss * 10 / first.quantity) <= D("0.01"), "the first shares sold are washed"
     assert sum(row.permanently_disallowed for row in rows) == disallowed
-    assert stage.alerts("disallowed:") == ["raised"]
+    assert stage.alerts("restated:") == ["raised"]
     stage.tick(stage.before_open(TODAY + 3))
-    (told,) = (one for one in stage.told if one.key.startswith("disallowed:"))
+    (told,) = (one for one in stage.told if one.key.startswith("restated:"))
     assert "10 shares bought 2024-04-10 in ira (lost for good)" in told.message
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,15 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from daemon.house import ledger_policy
 from daemon.settings import EXAMPLE, ConfigurationError, Mode, Settings, check, load_settings, unsupported
 from daemon.settings.document import parse
 from daemon.settings.environment import variable
 from daemon.settings.loading import check_text
-from daemon.settings.models import AccountSettings, Preapproval
+from daemon.settings.models import AccountSettings, Conventions, Preapproval
 from daemon.settings.values import UNITS
-from daemon.settings.wording import Key, allowed, fields, leaves, model_fields
+from daemon.settings.wording import Key, allowed, choices, fields, leaves, model_fields
+from state.lots import LedgerPolicy, conventions
 from state.records import AccountType, OrderType, ReliefMethod
 
 HOUSEHOLD = {"accounts": [{"id": "main", "type": "taxable", "broker": "simulated"}]}
@@ -113,6 +116,24 @@ def test_every_bound_refuses_one_step_outside() -> None:
         low = float(words[words.index(word) + 1])
         with pytest.raises(ValidationError, match=key):
             Settings.from_mapping(LEAST | {section: {key: low - 1 if word == "from" else low}})
+
+
+def test_each_convention_of_the_ledger_is_a_setting_with_its_values_and_default() -> None:
+    """`conventions()` is the ledger's own list. One that has a single value is no choice."""
+    ledger = {name: values for name, values in conventions().items() if len(values) > 1}
+    section: Key = ("wash_sales", "conventions")
+    assert {name: choices((*section, name)) for name in Conventions.model_fields} == ledger
+    assert ledger_policy(Settings.model_validate(LEAST), {}) == LedgerPolicy()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in conventions().items() if len(values) > 1 for value in values]
+)
+def test_a_convention_reaches_the_ledger(name: str, value: str) -> None:
+    settings = Settings.from_mapping(LEAST | {"wash_sales": {"conventions": {name: value}}})
+    assert ledger_policy(settings, {}) == replace(LedgerPolicy(), **{name: value})
+    variable = f"HARVESTD_WASH_SALES__CONVENTIONS__{name.upper()}"
+    assert example_with(**{variable: value}).wash_sales == settings.wash_sales
 
 
 def test_account_as_the_other_packages_know_it() -> None:
@@ -248,11 +269,12 @@ def test_relative_paths_start_at_the_file(tmp_path: Path) -> None:
     (tmp_path / "keys").mkdir()
     text = "household: {accounts: [{id: a, type: taxable, broker: simulated}]}\n"
     text += "benchmark: {kind: constituents_file, constituents_file: spx.csv}\n"
-    text += "credentials: {directory: ./keys}\ndatabase: {path: sub/../h.db}\n"
+    text += "credentials: {directory: ./keys}\ndatabase: {path: sub/../h.db}\nwash_sales: {calendar_file: wash.ics}\n"
     settings = load_settings(write(tmp_path, text), {})
     assert settings.benchmark.constituents_file == tmp_path / "spx.csv"
     assert settings.credentials.directory == tmp_path / "keys"
     assert settings.database.path == tmp_path / "h.db"
+    assert settings.wash_sales.calendar_file == tmp_path / "wash.ics"
 
 
 def test_the_environment_overrides_the_file() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,8 +19,9 @@ from views_household import ABOVE, AS_OF, CLOSES, HARVEST, LOCK, NOW, STUCK, WAI
 
 from daemon import figures
 from daemon.cli import views
-from daemon.errors import NotFound
+from daemon.errors import HarvestdError, NotFound
 from daemon.halt import halt, halt_file
+from state.records import Transaction, TransactionKind
 from state.store import NotADatabase, Store
 from strategy.scan import blocked_losses
 
@@ -306,8 +308,96 @@ def test_the_wash_calendar_lists_both_sides_with_date_and_cause(run: Run, read: 
     assert [(one["symbols"], one["free_from"], one["account_id"]) for one in buy] == [(["PEP"], "2026-07-11", "main")]
     assert found["do_not_sell_at_a_loss"] == []
     text = run("wash-calendar")
-    assert "PEP 2026-07-11 main 60 PEP sold on 2026-06-10 in account main at a loss" in " ".join(text.split())
+    assert "PEP 2026-07-10 main 60 PEP sold on 2026-06-10 in account main at a loss" in " ".join(text.split())
     assert "1 open orders are not in it until they fill" in text
+    assert "wash_sales.conventions" not in text
+    assert found["conventions"] == {}
+
+
+def test_the_wash_calendar_is_read_from_the_top_group_by_group(run: Run, tmp_path: Path) -> None:
+    """The spouse takes losses too: KO on 25 June, through 25 July, and PEP on 29 June, through 29 July.
+
+    KO is free first and comes first. Beside PEP stands 29 July, though one of its causes ends on 10 July.
+    """
+    path = household(tmp_path / "more.db")
+    _add(path, ("o1", "buy", "2025-03-03", "PEP", "20", "150"), ("o2", "sell", "2026-06-29", "PEP", "3", "120"))
+    _add(path, ("o3", "sell", "2026-06-25", "KO", "5", "60"))
+    text = run("wash-calendar", db=path)
+    rows = [one.split() for one in text[text.index("Do not buy") :].splitlines() if "2026-" in one]
+    assert [one[:4] for one in rows] == [
+        ["KO", "2026-07-25", "spouse", "5"],
+        ["PEP", "2026-07-29", "spouse", "3"],
+        ["2026-07-10", "main", "60", "PEP"],
+    ]
+
+
+def _add(path: Path, *trades: tuple[str, str, str, str, str, str]) -> None:
+    """More trades of the spouse: id, kind, day, symbol, quantity, price."""
+    store = Store.open(path)
+    rows = [
+        Transaction(
+            transaction_id=name,
+            account_id="spouse",
+            kind=TransactionKind(kind),
+            trade_date=date.fromisoformat(day),
+            source="test",
+            symbol=symbol,
+            quantity=Decimal(quantity),
+            price=Decimal(price),
+        )
+        for name, kind, day, symbol, quantity, price in trades
+    ]
+    store.journal.append(rows, NOW)
+    store.close()
+
+
+def test_the_wash_calendar_names_conventions_that_are_not_the_default(run: Run, read: Any, tmp_path: Path) -> None:
+    path = household(tmp_path / "other.db")
+    store = Store.open(path)
+    stored = json.loads(store.meta.get("settings") or "")
+    stored["wash_sales"]["conventions"]["tacking"] = "additive"
+    store.meta.put("settings", json.dumps(stored))
+    store.close()
+    assert "Counted with wash_sales.conventions.tacking: additive." in run("wash-calendar", db=path)
+    assert read("wash-calendar", db=path)["conventions"] == {"tacking": "additive"}
+
+
+def exported(app: typer.Typer, database: Path) -> str:
+    """What `--ics -` prints, its line ends as they are."""
+    result = CliRunner().invoke(app, ["wash-calendar", "--db", str(database), "--ics", "-"])
+    assert result.exit_code == 0
+    return result.stdout_bytes.decode()
+
+
+def test_the_wash_calendar_is_an_icalendar_file_too(app: typer.Typer, database: Path, run: Run, tmp_path: Path) -> None:
+    """`test_wash_calendar_file.py` reads such a file line by line; here: that the command gives the household's."""
+    printed = exported(app, database)
+    assert printed.startswith("BEGIN:VCALENDAR\r\n")
+    assert "SUMMARY:Do not buy PEP (wash sale)\r\nDESCRIPTION:60 PEP sold" in printed
+    assert "DTSTART;VALUE=DATE:20260610\r\nDTEND;VALUE=DATE:20260711\r\n" in printed
+    path = tmp_path / "wash.ics"
+    told = run("wash-calendar", "--ics", str(path))
+    assert " ".join(told.split()).startswith(f"Wrote {path}: 1 entries as of 2026-06-30, over accounts main, ira")
+    stamp = re.compile(r"DTSTAMP:.*")
+    assert stamp.sub("", path.read_bytes().decode()) == stamp.sub("", printed)
+
+
+def test_an_icalendar_file_is_never_a_false_all_clear(app: typer.Typer, tmp_path: Path) -> None:
+    printed = exported(app, household(tmp_path / "unknown.db", ira_since=None)).replace("\r\n ", "")
+    assert "SUMMARY:Wash sales: no all-clear" in printed
+    assert printed.count("the history of ira is not known to be complete") == 4  # calendar twice, note, entry
+
+
+def test_a_calendar_is_printed_one_way_and_replaces_nothing_else(
+    app: typer.Typer, database: Path, tmp_path: Path
+) -> None:
+    both = CliRunner().invoke(app, ["wash-calendar", "--db", str(database), "--ics", "-", "--json"])
+    assert both.exit_code == 2
+    before = database.read_bytes()
+    over = CliRunner().invoke(app, ["wash-calendar", "--db", str(database), "--ics", str(database)])
+    assert isinstance(over.exception, HarvestdError)
+    assert "expected an iCalendar file to replace" in str(over.exception)
+    assert database.read_bytes() == before
 
 
 def test_the_wash_calendar_of_an_earlier_day_knows_nothing_later(read: Any) -> None:

@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+from daemon.bookkeeping import take_in
 from daemon.settings import Settings
 from state.lots import Ledger
 from state.records import (
@@ -131,10 +132,7 @@ def _trade(name: str, account: str, kind: str, day: date, symbol: str, quantity:
 
 
 def _lots(store: Store, who: tuple[Account, ...]) -> None:
-    store.journal.append(journal(), NOW)
-    ledger = Ledger.replay(who, store.journal.all())
-    queues = [ledger.disposal_queue(account.account_id, name) for account in who for name in SYMBOLS]
-    store.lots.replace_symbols(SYMBOLS, queues, ledger.realized())
+    take_in(store, Ledger.replay(who, ()), journal(), NOW)
 
 
 def _positions(store: Store) -> None:
