@@ -101,7 +101,7 @@ def _tell_undecided(house: House, snapshot: Snapshot) -> None:
 
 
 def _write(house: House, decision: Decision, now: datetime) -> Plan | None:
-    """Record the plan unless it says nothing new. Raises sqlalchemy's IntegrityError when its id exists."""
+    """Record the plan unless it says nothing new. Raises sqlite3.IntegrityError when its id exists."""
     only_nothing = all(reason.code is ReasonCode.PLAN_NOTHING_TO_DO for reason in decision.reasons)
     nothing = decision.state is PlanState.BLOCKED and bool(decision.reasons) and only_nothing
     if nothing and not decision.plan.notes:

@@ -25,6 +25,7 @@ answer, a killed process - the next look at it goes through this table:
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -137,8 +138,11 @@ def _in_time(house: House, intent: Intent) -> bool:
     return session is not None and session.opens_at <= now < session.closes_at - house.timetable.stop_before_close
 
 
-def _save(house: House, intent: Intent) -> None:
-    house.store.orders.save(replace(intent, updated_at=house.clock.now()))
+def _save(house: House, intent: Intent) -> Intent:
+    """Write an intent; returns it as written."""
+    written = replace(intent, updated_at=house.clock.now())
+    house.store.orders.save(written)
+    return written
 
 
 # ------------------------------------------------------------------ one pass of work
@@ -154,37 +158,47 @@ def work(house: House, snapshot: Snapshot) -> None:
 
 
 def _work_plan(house: House, snapshot: Snapshot, plan: Plan) -> None:
-    stop = _stop(house, plan)
+    intents = house.store.orders.list(plan_id=plan.plan_id)
+    stop = _stop(house, intents)
     if stop is None or snapshot.now >= stop:
         _end_of_time(house, plan)
         return
-    _refuse_in_flight(house, snapshot, plan)
+    _refuse_in_flight(house, snapshot, plan, intents)
     collar = _collar(house)
     asks = {symbol: quote.ask * (1 + collar) for symbol, quote in snapshot.quotes.items() if quote.is_usable}
     unhedged_max = house.settings.execution.unhedged_max_pct_nav / 100 * plan.nav
     cash = house.brokers[plan.account_id].account().cash
     if snapshot.now >= stop - SELL_PATIENCE:
         _give_up_sells(house, plan)
+    todays = {
+        one.client_order_id: one
+        for one in house.store.orders.list(account_id=plan.account_id, session=intents[0].session)
+    }
     waiting: set[str] = set()  # symbols that may not leave now, and may in a moment
     while True:
-        intents = house.store.orders.list(plan_id=plan.plan_id)
         release = next_release(
-            intents, cash=cash, ask_prices=asks, unhedged_max=unhedged_max, not_now=frozenset(waiting)
+            [one for one in todays.values() if one.plan_id == plan.plan_id],
+            cash=cash,
+            ask_prices=asks,
+            unhedged_max=unhedged_max,
+            not_now=frozenset(waiting),
         )
         if release is None:
             return
+        intent = release.intent
         if release.quantity <= 0:
-            reason = str(because(ReasonCode.ORDER_UNFUNDED, tie=release.intent.tie))
-            _save(house, replace(release.intent, state=IntentState.EXPIRED, reason=reason))
+            reason = str(because(ReasonCode.ORDER_UNFUNDED, tie=intent.tie))
+            todays[intent.client_order_id] = _save(house, replace(intent, state=IntentState.EXPIRED, reason=reason))
             continue
-        refusal = _gate(house, snapshot, plan, release.intent, release.quantity)
+        refusal = _gate(house, snapshot, plan, intent, release.quantity, todays.values())
         if refusal is None:
-            _send(house, snapshot, release.intent, release.quantity)
+            intent = _send(house, snapshot, intent, release.quantity)
         elif refusal.code in PASSING:
-            waiting.add(release.intent.symbol)
-            _save(house, replace(release.intent, reason=str(refusal)))
+            waiting.add(intent.symbol)
+            intent = _save(house, replace(intent, reason=str(refusal)))
         else:
-            _refuse(house, snapshot, release.intent, refusal)
+            intent = _refuse(house, snapshot, intent, refusal)
+        todays[intent.client_order_id] = intent
 
 
 def _give_up_sells(house: House, plan: Plan) -> None:
@@ -201,24 +215,23 @@ def _give_up_sells(house: House, plan: Plan) -> None:
     settle(house, next(one for one in house.accounts if one.account_id == plan.account_id))
 
 
-def _refuse_in_flight(house: House, snapshot: Snapshot, plan: Plan) -> None:
-    intents = house.store.orders.list(plan_id=plan.plan_id)
+def _refuse_in_flight(house: House, snapshot: Snapshot, plan: Plan, intents: Sequence[Intent]) -> None:
     conflicts = conflicts_in_flight(house, snapshot, plan, intents)
     for intent in intents:
         if intent.symbol in conflicts and intent.state is IntentState.RECORDED:
             _refuse(house, snapshot, intent, conflicts[intent.symbol])
 
 
-def _refuse(house: House, snapshot: Snapshot, intent: Intent, reason: Reason) -> None:
+def _refuse(house: House, snapshot: Snapshot, intent: Intent, reason: Reason) -> Intent:
     text = f"{intent.side} {intent.quantity} {intent.symbol} was not sent. {reason.code.meaning} {reason}"
     with house.store.transaction():
-        _save(house, replace(intent, state=IntentState.REFUSED, reason=str(reason)))
+        refused = _save(house, replace(intent, state=IntentState.REFUSED, reason=str(reason)))
         raise_alert(house.store, f"refused:{intent.client_order_id}", AlertLevel.WARNING, text, snapshot.now)
+    return refused
 
 
-def _stop(house: House, plan: Plan) -> datetime | None:
-    """When the last order of this plan may leave: near the close of the session its intents are for."""
-    intents = house.store.orders.list(plan_id=plan.plan_id)
+def _stop(house: House, intents: Sequence[Intent]) -> datetime | None:
+    """When the last order of a plan may leave: near the close of the session its intents are for."""
     session = house.calendar.on(intents[0].session) if intents else None
     return session.closes_at - house.timetable.stop_before_close if session else None
 
@@ -238,7 +251,7 @@ def _limit_price(house: House, snapshot: Snapshot, intent: Intent) -> Decimal | 
     return (quote.bid * (1 - _collar(house))).quantize(cent, rounding=ROUND_UP)
 
 
-def _send(house: House, snapshot: Snapshot, intent: Intent, quantity: Decimal) -> None:
+def _send(house: House, snapshot: Snapshot, intent: Intent, quantity: Decimal) -> Intent:
     leaving = replace(
         intent,
         state=IntentState.SUBMITTING,
@@ -248,7 +261,7 @@ def _send(house: House, snapshot: Snapshot, intent: Intent, quantity: Decimal) -
         submitted_at=snapshot.now,
     )
     _save(house, leaving)  # on disk before it leaves
-    _save(house, _submitted(house, leaving))
+    return _save(house, _submitted(house, leaving))
 
 
 def _submitted(house: House, intent: Intent) -> Intent:
@@ -276,13 +289,11 @@ def _submitted(house: House, intent: Intent) -> Intent:
         return replace(intent, state=IntentState.UNKNOWN, reason=ReasonCode.ORDER_OUTCOME_UNKNOWN.value)
 
 
-def _gate(house: House, snapshot: Snapshot, plan: Plan, intent: Intent, quantity: Decimal) -> Reason | None:
+def _gate(
+    house: House, snapshot: Snapshot, plan: Plan, intent: Intent, quantity: Decimal, todays: Iterable[Intent]
+) -> Reason | None:
+    """What forbids an order. `todays` are all intents of the account for the intent's session, as they are now."""
     closes = house.last_closes()
-    sent = [
-        other
-        for other in house.store.orders.list(account_id=plan.account_id, session=intent.session)
-        if other.submitted_quantity > 0
-    ]
     leg = next(trade for trade in plan.trades if trade.leg == intent.leg)
     facts = gate.GateFacts(
         database_path=house.store.path,
@@ -292,7 +303,7 @@ def _gate(house: House, snapshot: Snapshot, plan: Plan, intent: Intent, quantity
         quote=snapshot.quotes.get(intent.symbol),
         previous_close=closes.get(intent.symbol),
         locked=frozenset(snapshot.locks),
-        sent_today=sent,
+        sent_today=[other for other in todays if other.submitted_quantity > 0],
         leg=leg,
     )
     return gate.refuse(intent, quantity, facts, house.settings)

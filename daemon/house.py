@@ -22,7 +22,7 @@ from daemon.constituents import Constituents
 from daemon.market_calendar import MarketCalendar
 from daemon.settings import Settings
 from state.lots import Ledger, LedgerPolicy
-from state.records import Account, Plan, PlannedTrade, RealizedRow, Security, TradeReason, Transaction
+from state.records import Account, Plan, PlannedTrade, RealizedRow, Security, Transaction
 from state.store import Store
 from strategy.history import BenchmarkPath, benchmark_path, extended, history_from_bars, period_of, weights_today
 from strategy.risk import HistoryTooShortError, RiskModel, estimate_risk_model, ewma_volatility
@@ -66,7 +66,8 @@ class House:
     _risk: tuple[int, RiskModel] | None = None
     _volatility: tuple[int, Mapping[str, float]] | None = None
     _securities: Mapping[str, Security] | None = None
-    _homes: dict[str, str | None] = field(default_factory=dict)
+    _homes: dict[str, str | None] = field(default_factory=dict)  # lot -> the name it stands in for
+    _homes_of: dict[str, tuple[Ledger, dict[str, str]]] = field(default_factory=dict)
     _cash: dict[str, Decimal] = field(default_factory=dict)
     _without_quotes: dict[str, frozenset[str]] = field(default_factory=dict)
     _agreed: dict[str, object] = field(default_factory=dict)
@@ -145,6 +146,8 @@ class House:
         self._history = None
         self._path = None
         self._cash.clear()
+        self._homes.clear()
+        self._homes_of.clear()
         self._agreed.clear()
 
     def securities(self) -> Mapping[str, Security]:
@@ -168,19 +171,14 @@ class House:
 
     def homes(self, account_id: str) -> dict[str, str]:
         """Lots bought as replacements (by lot id) and the name each one stands in for."""
-        found: dict[str, str] = {}
-        for lot in self.ledger.open_lots(account_id):
-            home = self._home_of(lot.lot_id)
-            if home:
-                found[lot.lot_id] = home
+        ledger, found = self._homes_of.get(account_id, (None, {}))
+        if ledger is not self.ledger:
+            held = {lot.lot_id for lot in self.ledger.open_lots(account_id)}
+            new = [lot_id for lot_id in held if lot_id not in self._homes]
+            self._homes.update(dict.fromkeys(new) | self.store.replaced_by(new))
+            found = {lot_id: home for lot_id in sorted(held) if (home := self._homes[lot_id]) is not None}
+            self._homes_of[account_id] = self.ledger, found
         return found
-
-    def _home_of(self, lot_id: str) -> str | None:
-        if lot_id not in self._homes:
-            trade = self.store.trade_of_fill(lot_id)
-            is_replacement = trade is not None and trade.reason is TradeReason.REPLACEMENT and trade.replacement
-            self._homes[lot_id] = trade.replacement[0] if trade is not None and is_replacement else None
-        return self._homes[lot_id]
 
     # -------------------------------------------------------------- prices, benchmark, risk
 

@@ -28,10 +28,9 @@ from state.lots.book import OpenLoss, Rules
 from state.lots.journal import SECURITY_KINDS, Event, admit, corrected_in_place, counts
 from state.lots.money import CONTEXT, plain
 from state.lots.policy import Classes, LedgerPolicy
-from state.lots.relief import disposal_order
-from state.lots.replay import quantity_held
 from state.lots.unit import Unit
 from state.records import (
+    ZERO,
     Account,
     CorporateAction,
     CorporateActionKind,
@@ -184,27 +183,16 @@ class Ledger:
 
     def position(self, account_id: str, symbol: str) -> Decimal:
         """Shares of `symbol` held in an account."""
-        return sum((quantity_held(unit.book, account_id, symbol) for unit in self.units(symbol)), Decimal(0))
+        return sum((unit.positions().get((account_id, symbol), ZERO) for unit in self.units(symbol)), ZERO)
 
     def positions(self, account_id: str) -> dict[str, Decimal]:
         """Shares held in an account, by symbol; symbols with none are left out."""
-        held = {
-            symbol: quantity_held(unit.book, owner, symbol)
-            for unit in self.units()
-            for (owner, symbol), queue in unit.book.queues.items()
-            if owner == account_id and queue
-        }
-        return dict(sorted(held.items()))
+        held = (item for unit in self._units.values() for item in unit.positions().items())
+        return dict(sorted((symbol, quantity) for (owner, symbol), quantity in held if owner == account_id))
 
     def disposal_queue(self, account_id: str, symbol: str) -> tuple[Lot, ...]:
         """Open lots in the order the account's relief method disposes of them, the next one first."""
-        method = self._rules.relief(account_id)
-        with localcontext(CONTEXT):
-            return tuple(
-                parcel.as_lot()
-                for unit in self.units(symbol)
-                for parcel in disposal_order(unit.book.queues.get((account_id, symbol), ()), method)
-            )
+        return tuple(lot for unit in self.units(symbol) for lot in unit.disposal_queue(account_id, symbol))
 
     def group_of(self, symbol: str) -> frozenset[str]:
         """The symbols held to be substantially identical to `symbol`, itself included."""

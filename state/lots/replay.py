@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import date
-from decimal import Decimal
 
 from state.lots.actions import apply_action
 from state.lots.book import ONE, Book, Origin, Parcel, Sale
@@ -283,8 +282,3 @@ def _hand_over(book: Book, row: Transaction) -> None:
         if target is not None:
             parcel.account_id = target
             book.insert(parcel)
-
-
-def quantity_held(book: Book, account_id: str, symbol: str) -> Decimal:
-    """Shares of `symbol` in an account at the end of the replay."""
-    return sum([parcel.quantity for parcel in book.queues.get((account_id, symbol), ())], ZERO)

@@ -22,11 +22,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal, localcontext
 
 from state.lots.book import Book, Rules
 from state.lots.journal import Event, counts, day_of, replaced
+from state.lots.money import CONTEXT
+from state.lots.relief import disposal_order
 from state.lots.replay import continues, run
-from state.records import Lot, Transaction, TransactionKind
+from state.records import ZERO, Lot, Transaction, TransactionKind
 
 LEAST_APART = 64  # events between checkpoints; replaying fewer costs less than keeping another book
 MOST_KEPT = 16
@@ -44,13 +47,15 @@ class Checkpoint:
 class Unit:
     """The events of a unit in the order given, its finished book, and checkpoints on the way, oldest first."""
 
-    __slots__ = ("_lots", "book", "checkpoints", "events")
+    __slots__ = ("_lots", "_positions", "_queues", "book", "checkpoints", "events")
 
     def __init__(self, events: tuple[Event, ...], book: Book, checkpoints: tuple[Checkpoint, ...] = ()) -> None:
         self.events = events
         self.book = book
         self.checkpoints = checkpoints
         self._lots: tuple[Lot, ...] | None = None
+        self._positions: dict[tuple[str, str], Decimal] | None = None
+        self._queues: dict[tuple[str, str], tuple[Lot, ...]] = {}
 
     @classmethod
     def replayed(cls, events: Sequence[Event], rules: Rules) -> Unit:
@@ -115,6 +120,28 @@ class Unit:
             queues = sorted(self.book.queues.items(), key=lambda item: item[0])
             self._lots = tuple(parcel.as_lot() for _, queue in queues for parcel in queue)
         return self._lots
+
+    def positions(self) -> Mapping[tuple[str, str], Decimal]:
+        """Shares held, by (account, symbol); what is not held is left out."""
+        if self._positions is None:
+            with localcontext(CONTEXT):
+                self._positions = {
+                    key: sum([parcel.quantity for parcel in queue], ZERO)
+                    for key, queue in self.book.queues.items()
+                    if queue
+                }
+        return self._positions
+
+    def disposal_queue(self, account_id: str, symbol: str) -> tuple[Lot, ...]:
+        """Open lots in the order the account's relief method disposes of them, the next one first."""
+        key = account_id, symbol
+        found = self._queues.get(key)
+        if found is None:
+            method = self.book.rules.relief(account_id)
+            with localcontext(CONTEXT):
+                found = tuple(parcel.as_lot() for parcel in disposal_order(self.book.queues.get(key, ()), method))
+            self._queues[key] = found
+        return found
 
 
 def _thinned(checkpoints: Sequence[Checkpoint]) -> tuple[Checkpoint, ...]:

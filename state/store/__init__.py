@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
 from sqlalchemy import bindparam, func, literal, select, union_all
 
-from state.records import PlannedTrade, Side, TradeReason
+from state.records import Side, TradeReason
 from state.store import schema
 from state.store.database import Database
 from state.store.errors import JournalConflict, NotADatabase, SchemaMismatch, StoreError
-from state.store.journal import DerivedLots, Household, Journal, Meta
+from state.store.journal import MOST_PARAMETERS, DerivedLots, Household, Journal, Meta
 from state.store.operations import (
     Agenda,
     Alerts,
@@ -80,11 +80,22 @@ class Store:
         with self.database.transaction():
             yield
 
-    def trade_of_fill(self, execution_id: str) -> PlannedTrade | None:
-        """The planned trade that an execution belongs to, or None for one that is not ours."""
-        client_order_id = self.orders.client_order_id_of(execution_id)
-        intent = self.orders.get(client_order_id) if client_order_id else None
-        return self.plans.trade(intent.plan_id, intent.leg) if intent else None
+    def replaced_by(self, execution_ids: Iterable[str]) -> dict[str, str]:
+        """Of the executions that bought a replacement: the name that each of them stands in for."""
+        wanted, found = list(execution_ids), {}
+        orders, trades, fills = schema.orders, schema.rebalancing_trades, schema.fills
+        statement = (
+            select(fills.c.execution_id, trades.c.replacement)
+            .join(orders, orders.c.client_order_id == fills.c.client_order_id)
+            .join(trades, (trades.c.plan_id == orders.c.plan_id) & (trades.c.leg == orders.c.leg))
+            .where(trades.c.reason == TradeReason.REPLACEMENT.value)
+        )
+        for start in range(0, len(wanted), MOST_PARAMETERS):
+            part = statement.where(fills.c.execution_id.in_(wanted[start : start + MOST_PARAMETERS]))
+            found.update(
+                {row.execution_id: row.replacement[0] for row in self.database.execute(part) if row.replacement}
+            )
+        return found
 
     def is_work_waiting(self, account_id: str) -> bool:
         """True while a plan, an intent or a command is open."""

@@ -62,6 +62,7 @@ class Database:
         self._engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
         self._connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         self._depth = 0
+        self.rollbacks = 0  # how often what was written was taken back: what is remembered of a table ends with one
 
     @classmethod
     def private_copy(cls, path: Path) -> Database:
@@ -93,6 +94,7 @@ class Database:
             self._depth -= 1
             if self._depth == 0:
                 self._connection.exec_driver_sql("ROLLBACK")
+                self.rollbacks += 1
             raise
         self._depth -= 1
         if self._depth == 0:
@@ -116,16 +118,20 @@ class Database:
         if not found:
             return 0
         names = tuple(found[0])
-        statement, encoders = _insertion(table, names, "OR IGNORE " if known == "keep" else "")
+        statement, encoders = _insertion(table, names, " ON CONFLICT DO NOTHING" if known == "keep" else "")
         before = self._raw.total_changes
-        self._raw.executemany(
-            statement,
-            [
-                tuple(encode(row[name]) if encode else row[name] for name, encode in zip(names, encoders, strict=True))
-                for row in found
-            ],
-        )
+        self._raw.executemany(statement, [_encoded(row, names, encoders) for row in found])
         return self._raw.total_changes - before
+
+    def update(self, table: Table, key: str, value: Any, row: Mapping[str, Any]) -> None:
+        """Write the columns of `row` where the column `key` has that value, straight through the driver."""
+        names = tuple(row)
+        columns = ", ".join(f'"{name}" = ?' for name in names)
+        values = [
+            encode(row[name]) if encode else row[name]
+            for name, encode in zip(names, _encoders(table, names), strict=True)
+        ]
+        self._raw.execute(f'UPDATE "{table.name}" SET {columns} WHERE "{key}" = ?', (*values, value))
 
     def delete(self, table: Table, columns: Sequence[str], keys: Iterable[Sequence[Any]]) -> None:
         """Delete the rows whose `columns` have the values of one of `keys`."""
@@ -159,12 +165,21 @@ class Database:
 
 
 @cache
-def _insertion(table: Table, names: tuple[str, ...], or_what: str) -> tuple[str, tuple[_Codec, ...]]:
+def _insertion(table: Table, names: tuple[str, ...], on_conflict: str) -> tuple[str, tuple[_Codec, ...]]:
     """The statement and one encoder a column."""
     columns = ", ".join(f'"{name}"' for name in names)
     places = ", ".join("?" * len(names))
-    encoders = tuple(_codec(table.c[name], "encode") for name in names)
-    return f'INSERT {or_what}INTO "{table.name}" ({columns}) VALUES ({places})', encoders
+    return f'INSERT INTO "{table.name}" ({columns}) VALUES ({places}){on_conflict}', _encoders(table, names)
+
+
+def _encoded(row: Mapping[str, Any], names: Sequence[str], encoders: Sequence[_Codec]) -> tuple[Any, ...]:
+    """The values of a row as SQLite keeps them."""
+    return tuple([encode(row[name]) if encode else row[name] for name, encode in zip(names, encoders, strict=True)])
+
+
+@cache
+def _encoders(table: Table, names: tuple[str, ...]) -> tuple[_Codec, ...]:
+    return tuple(_codec(table.c[name], "encode") for name in names)
 
 
 @cache

@@ -23,6 +23,7 @@ from state.store.rows import (
     security_from,
     transaction_from,
 )
+from state.store.types import UtcInstant
 
 MOST_PARAMETERS = 500  # in one statement; SQLite's own limit was once 999
 
@@ -105,11 +106,10 @@ class Journal:
 
     def since(self, account_id: str, instant: datetime | None) -> tuple[Transaction, ...]:
         """Rows of one account learned after `instant` (None: all), in the order they were learned."""
-        table = schema.transactions
-        statement = select(table).where(table.c.account_id == account_id).order_by(table.c.journal_sequence)
-        if instant is not None:
-            statement = statement.where(table.c.recorded_at > instant)
-        return tuple(transaction_from(row) for row in self._db.execute(statement).mappings())
+        after = " AND recorded_at > ?" if instant is not None else ""
+        values = (account_id,) if instant is None else (account_id, UtcInstant.encode(instant))
+        rest = f"WHERE account_id = ?{after} ORDER BY journal_sequence"
+        return tuple(map(transaction_from, self._db.read(schema.transactions, rest, values)))
 
     def cash(self, account_id: str) -> Decimal:
         """Cash of one account as the journal has it, in USD: the exact sum of the amounts no other row corrects."""

@@ -38,6 +38,8 @@ from state.records import (
     WashMatch,
 )
 
+Row = Mapping[str, Any] | RowMapping
+
 
 def row_of(record: Any, **extra: Any) -> dict[str, Any]:
     """A record's fields as column values: enums by value, tuples of records as JSON-ready lists."""
@@ -86,7 +88,7 @@ def selections_from(items: Sequence[Mapping[str, str]]) -> tuple[LotSelection, .
     return tuple(LotSelection(item["lot_id"], Decimal(item["quantity"])) for item in items)
 
 
-def transaction_from(row: Mapping[str, Any] | RowMapping) -> Transaction:
+def transaction_from(row: Row) -> Transaction:
     """Transaction from a row of `transactions`."""
     values = dict(row)
     values.pop("journal_sequence")
@@ -95,14 +97,14 @@ def transaction_from(row: Mapping[str, Any] | RowMapping) -> Transaction:
     return Transaction(**values)
 
 
-def lot_from(row: RowMapping) -> Lot:
+def lot_from(row: Row) -> Lot:
     """Lot from a row of `tax_lots`."""
     values = dict(row)
     values.pop("queue_position")
     return Lot(**values)
 
 
-def realized_from(row: RowMapping) -> RealizedRow:
+def realized_from(row: Row) -> RealizedRow:
     """Realized row from a row of `realized_gains`."""
     values = dict(row)
     values.pop("row_id")
@@ -126,7 +128,7 @@ def matches_from(items: Sequence[Mapping[str, Any]]) -> tuple[WashMatch, ...]:
     )
 
 
-def restatement_from(row: RowMapping) -> Restatement:
+def restatement_from(row: Row) -> Restatement:
     """Restatement from a row of `restatements`."""
     values = dict(row)
     values.pop("restatement_id")
@@ -150,7 +152,7 @@ def planned_lot_from(item: Mapping[str, Any]) -> PlannedLot:
     )
 
 
-def trade_from(row: RowMapping) -> PlannedTrade:
+def trade_from(row: Row) -> PlannedTrade:
     """Planned trade from a row of `rebalancing_trades`."""
     values = dict(row)
     values.pop("plan_id")
@@ -161,7 +163,7 @@ def trade_from(row: RowMapping) -> PlannedTrade:
     return PlannedTrade(**values)
 
 
-def plan_from(row: RowMapping, trades: tuple[PlannedTrade, ...]) -> Plan:
+def plan_from(row: Row, trades: tuple[PlannedTrade, ...]) -> Plan:
     """Plan from a row of `rebalancing_events` and its trades."""
     values = dict(row)
     values.pop("updated_at")
@@ -180,7 +182,7 @@ def decimals(weights: Mapping[str, str] | None) -> dict[str, Decimal]:
     return {key: Decimal(value) for key, value in (weights or {}).items()}
 
 
-def intent_from(row: RowMapping) -> Intent:
+def intent_from(row: Row) -> Intent:
     """Intent from a row of `orders`."""
     values = dict(row)
     values["side"] = Side(values["side"])
@@ -190,12 +192,12 @@ def intent_from(row: RowMapping) -> Intent:
     return Intent(**values)
 
 
-def bar_from(row: RowMapping) -> DailyBar:
+def bar_from(row: Row) -> DailyBar:
     """Daily bar from a row of `market_data`."""
     return DailyBar(**row)
 
 
-def alert_from(row: RowMapping) -> Alert:
+def alert_from(row: Row) -> Alert:
     """Alert from a row of `alerts`."""
     values = dict(row)
     values.pop("alert_id")

@@ -164,7 +164,7 @@ transactions = Table(
     Column("acquired", Date),
     Column("fair_value", ExactDecimal),
     Column("supersedes", Text, index=True),
-    Column("recorded_at", UtcInstant, nullable=False),
+    Column("recorded_at", UtcInstant, nullable=False, index=True),
     Column("note", Text, nullable=False),
     UniqueConstraint("transaction_id"),
 )
@@ -173,7 +173,7 @@ market_data = Table(
     "market_data",
     metadata,
     Column("symbol", Text, primary_key=True),
-    Column("session", Date, primary_key=True),
+    Column("session", Date, primary_key=True, index=True),
     Column("close", ExactDecimal, nullable=False),
     Column("adjusted", ExactDecimal, nullable=False),  # total return; for risk only
     Column("volume", ExactDecimal),

@@ -8,7 +8,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from state.records import Intent, IntentState, Plan, PlannedTrade, PlanState, Side
@@ -51,21 +51,36 @@ class Approval:
     weights_after: Mapping[str, Decimal] | None = None
 
 
+MOST_REMEMBERED = 64  # plans whose legs are kept in memory
+
+
+def _where(**columns: object) -> tuple[str, list[object]]:
+    """Conditions on the columns that have a value, each with its AND, and the values as SQLite knows them."""
+    given = {name: value for name, value in columns.items() if value is not None}
+    values = [value.isoformat() if isinstance(value, date) else value for value in given.values()]
+    return "".join(f" AND {name} = ?" for name in given), values
+
+
+def _among(name: str, words: Iterable[str]) -> str:
+    """A condition that a column holds one of our own words."""
+    listed = ", ".join(f"'{word}'" for word in words)
+    return f" AND {name} IN ({listed})"
+
+
 class Plans:
     """Plans and the approvals asked for them."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._remembered: dict[str, tuple[int, tuple[PlannedTrade, ...]]] = {}  # plan -> rollbacks then, its trades
 
     def record(self, plan: Plan, at: datetime) -> None:
-        """Insert a plan with its trades; an id that exists raises sqlalchemy.exc.IntegrityError."""
+        """Insert a plan with its trades; an id that exists raises sqlite3.IntegrityError."""
         row = row_of(plan, updated_at=at, weights_after=None)
         row.pop("trades")
         with self._db.transaction():
-            self._db.execute(insert(schema.rebalancing_events).values(row))
-            trades = [row_of(trade, plan_id=plan.plan_id) for trade in plan.trades]
-            if trades:
-                self._db.execute(insert(schema.rebalancing_trades), trades)
+            self._db.insert(schema.rebalancing_events, [row])
+            self._db.insert(schema.rebalancing_trades, (row_of(trade, plan_id=plan.plan_id) for trade in plan.trades))
 
     def update(self, plan_id: str, at: datetime, **changes: Any) -> None:
         """Change columns of a plan: state, revision, reasons, expires_at, weights_after."""
@@ -84,17 +99,11 @@ class Plans:
                 expires_at=plan.expires_at,
                 reasons=plan.reasons,
             )
+            self._remembered.pop(plan.plan_id, None)
             table = schema.rebalancing_trades
             for trade in plan.trades:
                 where = (table.c.plan_id == plan.plan_id, table.c.leg == trade.leg)
                 self._db.execute(update(table).where(*where).values(row_of(trade)))
-
-    def trade(self, plan_id: str, leg: int) -> PlannedTrade | None:
-        """One leg of a plan."""
-        table = schema.rebalancing_trades
-        statement = select(table).where(table.c.plan_id == plan_id, table.c.leg == leg)
-        row = self._db.execute(statement).mappings().first()
-        return trade_from(row) if row else None
 
     def get(self, plan_id: str) -> Plan | None:
         """One plan with its trades."""
@@ -103,26 +112,25 @@ class Plans:
         return plan_from(row, self._trades(plan_id)) if row else None
 
     def _trades(self, plan_id: str) -> tuple[PlannedTrade, ...]:
-        table = schema.rebalancing_trades
-        rows = self._db.execute(select(table).where(table.c.plan_id == plan_id).order_by(table.c.leg)).mappings()
-        return tuple(trade_from(row) for row in rows)
+        """The legs of a plan. They change only when it is repriced, so those read last are remembered."""
+        rollbacks, trades = self._remembered.get(plan_id, (-1, ()))
+        if rollbacks != self._db.rollbacks:
+            rows = self._db.read(schema.rebalancing_trades, "WHERE plan_id = ? ORDER BY leg", (plan_id,))
+            trades = tuple(map(trade_from, rows))
+            if len(self._remembered) >= MOST_REMEMBERED:
+                self._remembered.clear()
+            self._remembered[plan_id] = self._db.rollbacks, trades
+        return trades
 
     def list(
         self, *, account_id: str | None = None, only_open: bool = False, session: date | None = None, most: int = 0
     ) -> tuple[Plan, ...]:
         """Plans, oldest first; with `most`, the newest `most` of them."""
-        table = schema.rebalancing_events
-        statement = select(table)
-        if account_id:
-            statement = statement.where(table.c.account_id == account_id)
-        if only_open:
-            statement = statement.where(table.c.state.in_(OPEN_PLANS))
-        if session:
-            statement = statement.where(table.c.session == session)
-        statement = statement.order_by(table.c.created_at.desc(), table.c.plan_id.desc())
-        if most:
-            statement = statement.limit(most)
-        rows = list(self._db.execute(statement).mappings())
+        where, values = _where(account_id=account_id, session=session)
+        where += _among("state", OPEN_PLANS) if only_open else ""
+        limit = f" LIMIT {most:d}" if most else ""
+        rest = f"WHERE 1{where} ORDER BY created_at DESC, plan_id DESC{limit}"
+        rows = list(self._db.read(schema.rebalancing_events, rest, values))
         return tuple(plan_from(row, self._trades(row["plan_id"])) for row in reversed(rows))
 
     def ended_today(self, account_id: str) -> tuple[Plan, ...]:
@@ -186,28 +194,24 @@ class Orders:
         self._db = database
 
     def record(self, intents: Iterable[Intent]) -> None:
-        """Insert intents; an id that exists raises sqlalchemy.exc.IntegrityError."""
-        rows = [row_of(intent) for intent in intents]
-        if rows:
-            self._db.execute(insert(schema.orders), rows)
+        """Insert intents; an id that exists raises sqlite3.IntegrityError."""
+        self._db.insert(schema.orders, map(row_of, intents))
 
     def save(self, intent: Intent) -> None:
         """Write an intent's present state."""
-        row = row_of(intent)
-        table = schema.orders
-        self._db.execute(update(table).where(table.c.client_order_id == intent.client_order_id).values(row))
+        self._db.update(schema.orders, "client_order_id", intent.client_order_id, row_of(intent))
 
     def get(self, client_order_id: str) -> Intent | None:
         """One intent."""
-        table = schema.orders
-        row = self._db.execute(select(table).where(table.c.client_order_id == client_order_id)).mappings().first()
-        return intent_from(row) if row else None
+        return next(
+            map(intent_from, self._db.read(schema.orders, "WHERE client_order_id = ?", (client_order_id,))), None
+        )
 
     def by_broker_id(self, broker_order_id: str) -> Intent | None:
         """The intent that became this broker order, or None for an order that is not ours."""
-        table = schema.orders
-        row = self._db.execute(select(table).where(table.c.broker_order_id == broker_order_id)).mappings().first()
-        return intent_from(row) if row else None
+        return next(
+            map(intent_from, self._db.read(schema.orders, "WHERE broker_order_id = ?", (broker_order_id,))), None
+        )
 
     def list(
         self,
@@ -218,19 +222,10 @@ class Orders:
         session: date | None = None,
     ) -> tuple[Intent, ...]:
         """Intents in the order they are worked: by plan, tie, leg, slice."""
-        table = schema.orders
-        statement = select(table).order_by(
-            table.c.session, table.c.plan_id, table.c.slice_number, table.c.tie, table.c.leg
-        )
-        if account_id:
-            statement = statement.where(table.c.account_id == account_id)
-        if plan_id:
-            statement = statement.where(table.c.plan_id == plan_id)
-        if only_open:
-            statement = statement.where(table.c.state.in_(OPEN_INTENTS))
-        if session:
-            statement = statement.where(table.c.session == session)
-        return tuple(intent_from(row) for row in self._db.execute(statement).mappings())
+        where, values = _where(account_id=account_id, plan_id=plan_id, session=session)
+        where += _among("state", OPEN_INTENTS) if only_open else ""
+        rest = f"WHERE 1{where} ORDER BY session, plan_id, slice_number, tie, leg"
+        return tuple(map(intent_from, self._db.read(schema.orders, rest, values)))
 
     def executions(self, plan_id: str, leg: int) -> frozenset[str]:
         """Execution ids of one leg, over all its slices."""
@@ -242,16 +237,9 @@ class Orders:
             self._db.execute(select(table.c.execution_id).where(table.c.client_order_id.in_(ours))).scalars()
         )
 
-    def client_order_id_of(self, execution_id: str) -> str | None:
-        """The intent of an execution, by the broker's execution id."""
-        table = schema.fills
-        statement = select(table.c.client_order_id).where(table.c.execution_id == execution_id)
-        return self._db.execute(statement).scalar_one_or_none()
-
     def add_fill(self, fill: FillRow) -> bool:
         """Record an execution once; False when its id was known."""
-        statement = upsert(schema.fills).values(row_of(fill)).on_conflict_do_nothing()
-        return self._db.execute(statement).rowcount == 1
+        return self._db.insert(schema.fills, [row_of(fill)], known="keep") == 1
 
     def fills(self, *, session_start: datetime | None = None) -> tuple[FillRow, ...]:
         """Executions, oldest first."""

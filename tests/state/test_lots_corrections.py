@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 from lots_household import held, replay, row, told
 
 from state.lots import Difference, Ledger, LedgerPolicy, difference, unit
-from state.records import ZERO, Account, AccountType, ReliefMethod, SaleFigures, Transaction, TransactionKind
+from state.records import (
+    ZERO,
+    Account,
+    AccountType,
+    RealizedRow,
+    ReliefMethod,
+    SaleFigures,
+    Transaction,
+    TransactionKind,
+)
 
 ACCOUNTS = (
     Account("A", AccountType.TAXABLE),
@@ -155,10 +164,14 @@ def test_differences_add_up_to_what_is_stored_and_to_what_was_told(chance: rando
     for account in ACCOUNTS:
         for symbol in ("SPY", "VOO", "QQQ"):
             assert queues.get((account.account_id, symbol), ()) == ledger.disposal_queue(account.account_id, symbol)
-    stored = sorted(repr(each) for rows in sales.values() for each in rows)
-    assert stored == sorted(map(repr, ledger.realized()))
+    stored = [each for rows in sales.values() for each in rows]
+    assert sorted(stored, key=_place) == sorted(ledger.realized(), key=_place)
     for sale_id, rows in sales.items():
         assert figures[sale_id] == figures_of(rows)
+
+
+def _place(each: RealizedRow) -> tuple[object, ...]:
+    return each.sale_id, each.lot_id, each.adjusted_acquired, each.quantity, each.basis
 
 
 def figures_of(rows: Sequence[object]) -> SaleFigures:

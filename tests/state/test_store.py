@@ -22,7 +22,6 @@ from alembic.script import ScriptDirectory
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
 
 from state.records import (
     Account,
@@ -398,19 +397,47 @@ def test_plans_intents_and_fills(store: Store) -> None:
     assert store.orders.add_fill(fill)
     assert not store.orders.add_fill(fill)
     assert store.orders.fills() == (fill,)
-    assert store.trade_of_fill("x-1") == PLANNED
+    assert store.replaced_by(["x-1", "unknown"]) == {}, "a sale stands in for nothing"
     assert store.harvested() == ((DAY, "AAA"),)
+
+
+def test_a_replacement_knows_the_name_it_stands_in_for(store: Store) -> None:
+    trade = replace(PLANNED, side=Side.BUY, symbol="BBB", reason=TradeReason.REPLACEMENT, replacement=("AAA",))
+    store.plans.record(replace(PLAN, trades=(trade,)), NOW)
+    store.orders.record([replace(INTENT, symbol="BBB", side=Side.BUY)])
+    for name in ("x-1", "x-2"):
+        store.orders.add_fill(FillRow(name, "main", INTENT.client_order_id, "b-1", "BBB", Side.BUY, D(5), D(99), NOW))
+    many = [f"other-{number}" for number in range(1_200)]
+    assert store.replaced_by([*many, "x-1", "x-2"]) == {"x-1": "AAA", "x-2": "AAA"}
+
+
+def test_the_legs_of_a_plan_are_those_on_disk_also_after_a_write_that_failed(store: Store) -> None:
+    store.plans.record(PLAN, NOW)
+    dearer = replace(PLAN, trades=(replace(PLANNED, price=D("123.45")),))
+    assert store.plans.get(PLAN.plan_id) == PLAN
+
+    def fails() -> None:
+        with store.transaction():
+            store.plans.reprice(dearer, NOW)
+            assert store.plans.list()[0].trades[0].price == D("123.45")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fails()
+    assert store.plans.get(PLAN.plan_id) == PLAN
+    store.plans.reprice(dearer, NOW)
+    assert store.plans.list()[0].trades[0].price == D("123.45")
 
 
 def test_a_plan_and_an_intent_are_recorded_once(store: Store) -> None:
     """F11, I1: the same plan started twice, the same order made twice."""
     store.plans.record(PLAN, NOW)
-    with pytest.raises(IntegrityError):
+    with pytest.raises(sqlite3.IntegrityError):
         store.plans.record(PLAN, NOW)
-    with pytest.raises(IntegrityError):
+    with pytest.raises(sqlite3.IntegrityError):
         store.plans.record(replace(PLAN, plan_id="another"), NOW)  # the session's first plan exists
     store.orders.record([INTENT])
-    with pytest.raises(IntegrityError):
+    with pytest.raises(sqlite3.IntegrityError):
         store.orders.record([INTENT])
     assert store.plans.next_sequence("main", DAY) == 2
 
@@ -461,7 +488,7 @@ def test_prices_and_figures(store: Store) -> None:
     bars = [DailyBar("AAA", DAY, D("10.01"), D("9.99")), DailyBar("BBB", DAY, D("20"), D("20"))]
     store.market.add(bars)
     store.market.add([replace(bars[0], close=D(11))])
-    assert store.market.bars() == tuple(bars), "a known close is not rewritten"
+    assert tuple(store.market.bars()) == tuple(bars), "a known close is not rewritten"
     assert store.market.last_closes() == {"AAA": D("10.01"), "BBB": D("20")}
     row = PerformanceRow("main", DAY, D("1.01"), D(1), D(0), D(2), 12.5, "", D(0), D(0))
     store.performance.put(row)

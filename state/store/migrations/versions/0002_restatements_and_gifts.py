@@ -38,10 +38,18 @@ def upgrade() -> None:
     with op.batch_alter_table("transactions") as batch_op:
         batch_op.add_column(sa.Column("fair_value", state.store.types.ExactDecimal(), nullable=True))
         batch_op.create_index(batch_op.f("ix_transactions_supersedes"), ["supersedes"])
+        batch_op.create_index(batch_op.f("ix_transactions_recorded_at"), ["recorded_at"])
+
+    with op.batch_alter_table("market_data") as batch_op:
+        batch_op.create_index(batch_op.f("ix_market_data_session"), ["session"])
 
 
 def downgrade() -> None:
+    with op.batch_alter_table("market_data") as batch_op:
+        batch_op.drop_index(batch_op.f("ix_market_data_session"))
+
     with op.batch_alter_table("transactions") as batch_op:
+        batch_op.drop_index(batch_op.f("ix_transactions_recorded_at"))
         batch_op.drop_index(batch_op.f("ix_transactions_supersedes"))
         batch_op.drop_column("fair_value")
 
