@@ -71,8 +71,9 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     "solver": (("strategy.optimizer.conic", "Problem.__init__"), ("strategy.optimizer.conic", "Problem.solve")),
     "whole shares": (("strategy.rounding", "round_plan"),),
     "compliance": (("strategy.compliance", "check"),),
+    "calendar file": (("daemon.wash_calendar_file", "keep_current"),),
     "store reads": (
-        ("state.store", "Store.trade_of_fill"),
+        ("state.store", "Store.replaced_by"),
         ("state.store", "Store.is_work_waiting"),
         ("state.store", "Store.harvested"),
     ),

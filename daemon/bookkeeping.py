@@ -46,8 +46,7 @@ def take_in(store: Store, ledger: Ledger, transactions: Iterable[Transaction], a
         restated = tuple(
             replace(each, learned_at=at, causes=_causes_of(each, learned)) for each in changed.restatements
         )
-        store.lots.put_restatements(restated)
-        _tell(store, restated, at)
+        tell(store, restated, at)
         return Taken(after, added, restated, _cash(store, added))
 
 
@@ -71,7 +70,9 @@ def _causes_of(restatement: Restatement, learned: Sequence[str]) -> tuple[str, .
 # ------------------------------------------------------------------ what a person is told
 
 
-def _tell(store: Store, restated: Sequence[Restatement], at: datetime) -> None:
+def tell(store: Store, restated: Sequence[Restatement], at: datetime) -> None:
+    """Keep restatements and raise an alert for each; many of one time are summed up."""
+    store.lots.put_restatements(restated)
     for each in restated[:MOST_TOLD]:
         key = f"restated:{each.sale_id}:{at.isoformat()}"
         raise_alert(store, key, AlertLevel.WARNING, told(each), at)

@@ -46,7 +46,7 @@ def _findings(db: Path | None, config: Path | None, environ: Mapping[str, str]) 
     except HarvestdError as error:
         yield Finding("database", False, str(error).splitlines()[0], "`harvestd config check`, or --db")
         return
-    yield from _installation(database)
+    yield from _installation(database, config)
 
 
 def _configuration(path: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -67,7 +67,7 @@ def _credential(name: str, environ: Mapping[str, str], credentials: Credentials)
     return _tried(f"credential {name}", look, "Put it where the section `credentials` of the configuration says.")
 
 
-def _installation(database: Path) -> Iterator[Finding]:
+def _installation(database: Path, config: Path | None) -> Iterator[Finding]:
     yield _tried("exchange calendar", _calendar, "Update exchange_calendars; without it nothing is traded.")
     free = shutil.disk_usage(database.parent if str(database.parent) else ".").free // 1_000_000
     yield Finding(
@@ -79,7 +79,7 @@ def _installation(database: Path) -> Iterator[Finding]:
     yield opened
     if not opened.ok:
         return
-    yield _tried("lots equal a replay of the journal", lambda: _lots(database), "harvestd ledger rebuild")
+    yield _tried("lots equal a replay of the journal", lambda: _lots(database, config), "harvestd ledger rebuild")
     halted = is_halted(database)
     seen = halt_reason(database) if halted else "not halted"
     yield Finding("halt", not halted, seen, "`harvestd resume` when the reason is gone.")
@@ -110,10 +110,12 @@ def _database(database: Path) -> str:
         store.close()
 
 
-def _lots(database: Path) -> str:
+def _lots(database: Path, config: Path | None) -> str:
+    from daemon.cli.views.facts import settings_of
+
     store = Store.open(database, read_only=True)
     try:
-        found = compare(store)
+        found = compare(store, settings_of(store, config))
     finally:
         store.close()
     if found.differences:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, is_dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from daemon.bookkeeping import tell
 from daemon.house import ledger_policy
+from daemon.policy_check import FACT, in_words
 from daemon.settings import Settings
-from state.lots import Ledger, difference
-from state.records import Lot, RealizedRow
+from state.lots import Ledger, LedgerPolicy, difference
+from state.lots.changes import figures_of
+from state.records import Lot, RealizedRow, Restatement
 from state.store import Store
 from state.store.types import decimal_text
 
@@ -26,9 +30,9 @@ class Comparison:
     differences: tuple[str, ...]
 
 
-def compare(store: Store) -> Comparison:
-    """Replay the journal and compare every stored lot and realized row with it."""
-    ledger = full_replay(store)
+def compare(store: Store, settings: Settings | None = None) -> Comparison:
+    """Replay the journal by the rules of the settings and compare every stored lot and realized row with it."""
+    ledger = full_replay(store, settings)
     accounts = store.household.accounts()
     expected_lots = [lot for one in accounts for lot in _queues(ledger, one.account_id)]
     expected_rows = list(ledger.realized())
@@ -41,22 +45,39 @@ def compare(store: Store) -> Comparison:
     )
 
 
-def rebuild(store: Store) -> int:
-    """Replace every derived row by what the journal says; returns the number of journal rows."""
-    ledger = full_replay(store)
-    nothing = Ledger.replay(store.household.accounts(), ())
-    everything = difference(nothing, ledger)
-    store.lots.replace_all(everything.queues, everything.sales)
-    return store.journal.count()
+def rebuild(store: Store, settings: Settings | None, now: datetime) -> tuple[int, tuple[Restatement, ...]]:
+    """Replace every derived row by what the journal says; returns the number of journal rows, and what is restated.
+
+    Figures told before that come out differently (other conventions, another idea of identical, a damaged row) are
+    restated and told, as after a correction.
+    """
+    ledger = full_replay(store, settings)
+    everything = difference(Ledger.replay(store.household.accounts(), ()), ledger)
+    told: dict[str, list[RealizedRow]] = {}
+    for row in store.lots.realized():
+        told.setdefault(row.sale_id, []).append(row)
+    with store.transaction():
+        store.lots.replace_all(everything.queues, everything.sales)
+        restated = tuple(
+            Restatement(
+                sale_id, rows[0].account_id, rows[0].symbol, rows[0].disposed, figures_of(rows), now_figures,
+                tuple(match for row in now_rows for match in row.matches), ("ledger rebuild",), now,
+            )
+            for sale_id, rows in told.items()
+            if figures_of(rows) != (now_figures := figures_of(now_rows := everything.sales.get(sale_id, ())))
+        )  # fmt: skip
+        tell(store, restated, now)
+        store.meta.put(FACT, in_words(ledger.policy))
+    return store.journal.count(), restated
 
 
-def full_replay(store: Store) -> Ledger:
-    """The ledger of the whole journal, under the policy of the settings the database was made with."""
+def full_replay(store: Store, settings: Settings | None = None) -> Ledger:
+    """The ledger of the whole journal, by the rules of the given settings, else of those the database was made with."""
     text = store.meta.get("settings")
-    settings = Settings.model_validate_json(text) if text else None
-    policy = ledger_policy(settings, store.household.securities()) if settings else None
-    accounts, journal = store.household.accounts(), store.journal.all()
-    return Ledger.replay(accounts, journal, policy) if policy else Ledger.replay(accounts, journal)
+    if settings is None and text:
+        settings = Settings.model_validate_json(text)
+    policy = ledger_policy(settings, store.household.securities()) if settings else LedgerPolicy()
+    return Ledger.replay(store.household.accounts(), store.journal.all(), policy)
 
 
 def _queues(ledger: Ledger, account_id: str) -> list[Lot]:

@@ -25,9 +25,9 @@ from uuid import UUID, uuid5
 
 from daemon import ics
 from daemon.alerts import raise_alert, recover
+from daemon.coverage import WINDOW, coverage, household, incomplete
 from daemon.errors import HarvestdError
 from state.lots import WashCalendar, wash_calendar
-from state.lots.wash import WINDOW
 from state.records import AlertLevel
 
 if TYPE_CHECKING:
@@ -58,8 +58,6 @@ class Known:
 
 def known_on(store: Store, day: date) -> Known:
     """What the calendar of that day rests on: the household's accounts, their histories, the orders still open."""
-    from daemon.cli.views.facts import coverage, household, incomplete  # brings the command line's modules with it
-
     accounts, since = household(store), day - WINDOW
     return Known(
         as_of=day,

@@ -28,12 +28,13 @@ def register(app: typer.Typer) -> None:
 
 def verify(db: DbOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Prove that the stored lots and realized rows equal a full replay of the journal. Exits 1 if not."""
+    from daemon.cli.views.facts import settings_of
     from daemon.lots_check import compare
     from state.store import Store
 
     store = Store.open(database_path(db, config), read_only=True)
     try:
-        found = compare(store)
+        found = compare(store, settings_of(store, config))
     finally:
         store.close()
     if as_json:
@@ -57,6 +58,8 @@ def verify(db: DbOption = None, config: ConfigOption = None, as_json: JsonOption
 
 def rebuild(db: DbOption = None, config: ConfigOption = None) -> None:
     """Make the stored lots and realized rows again from the journal."""
+    from daemon.cli.views.facts import settings_of
+    from daemon.clock import WallClock
     from daemon.lots_check import rebuild as make_again
     from daemon.opening import lease
     from state.store import Store
@@ -67,10 +70,11 @@ def rebuild(db: DbOption = None, config: ConfigOption = None) -> None:
     with lease(path):
         store = Store.open(path)
         try:
-            count = make_again(store)
+            count, restated = make_again(store, settings_of(store, config), WallClock().now())
         finally:
             store.close()
-    console().print(f"Rebuilt from {count} journal rows.")
+    told = f" {len(restated)} sales told before are restated: `harvestd alerts`." if restated else ""
+    console().print(f"Rebuilt from {count} journal rows.{told}")
 
 
 def replay(

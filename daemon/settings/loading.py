@@ -111,13 +111,14 @@ def _absolute(path: Path, folder: Path) -> Path:
 
 def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
     file, directory = settings.benchmark.constituents_file, settings.credentials.directory
-    calendar = settings.wash_sales.calendar_file
+    calendar, tables = settings.wash_sales.calendar_file, settings.tax_profile.tables_file
     changed = {
         "database": settings.database.model_copy(update={"path": _absolute(settings.database.path, folder)}),
         "benchmark": settings.benchmark.model_copy(update={"constituents_file": file and _absolute(file, folder)}),
         "wash_sales": settings.wash_sales.model_copy(
             update={"calendar_file": calendar and _absolute(calendar, folder)}
         ),
+        "tax_profile": settings.tax_profile.model_copy(update={"tables_file": tables and _absolute(tables, folder)}),
         "credentials": settings.credentials.model_copy(
             update={"directory": directory and _absolute(directory, folder)}
         ),
@@ -153,10 +154,11 @@ def _missing_paths(document: Document, folder: Path) -> Iterator[Problem]:
     elif database is not None and not os.path.isdir(database.parent):
         hint = f"Create it with `mkdir -p {database.parent}`, or choose another path."
         yield document.problem(("database", "path"), "in a missing one", "a path in a folder that exists", hint)
-    file = written("benchmark", "constituents_file")
-    if file is not None and not os.path.isfile(file):
-        hint = f"Looked for {file}; a relative path starts at the folder of the settings file."
-        yield document.problem(("benchmark", "constituents_file"), "missing", "a file that exists", hint)
+    for key in (("benchmark", "constituents_file"), ("tax_profile", "tables_file")):
+        file = written(*key)
+        if file is not None and not os.path.isfile(file):
+            hint = f"Looked for {file}; a relative path starts at the folder of the settings file."
+            yield document.problem(key, "missing", "a file that exists", hint)
     directory = written("credentials", "directory")
     if directory is not None and not os.path.isdir(directory):
         hint = f"Create it with `mkdir -m 0700 {directory}`, or write null."

@@ -77,7 +77,7 @@ def test_a_change_is_told_once_until_a_rebuild(staged: Staged) -> None:
     check_policy(stage.house)
     assert stage.alerts(INCIDENT) == ["raised"]
 
-    rebuild(stage.house.store)
+    rebuild(stage.house.store, stage.house.settings, stage.house.clock.now())
     stage.restart()
     check_policy(stage.house)
     assert stage.alerts(INCIDENT) == ["raised", "recovered"]
@@ -101,10 +101,10 @@ def test_putting_them_back_does_not_hide_what_was_written_in_between(staged: Sta
     with_overlap(stage)
     check_policy(stage.house)
     tacking(stage, "additive")
-    rebuild(stage.house.store)
+    rebuild(stage.house.store, stage.house.settings, stage.house.clock.now())
     tacking(stage, "union")
     assert stage.alerts(INCIDENT) == ["raised"]
-    rebuild(stage.house.store)
+    rebuild(stage.house.store, stage.house.settings, stage.house.clock.now())
     check_policy(stage.house)
     assert stage.alerts(INCIDENT) == ["raised", "recovered"]
 

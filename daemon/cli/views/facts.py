@@ -15,6 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from daemon.coverage import household, names
 from daemon.errors import NotFound
 from state.records import ZERO, Account, RealizedRow
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from state.store import Store
 
 DAY = timedelta(days=1)
-WINDOW = timedelta(days=30)  # how far a purchase reaches to disallow a loss (IRC §1091(a))
 SATURDAY = 5
 WIDEST = 1000  # characters; only a bound for measuring
 LEAST_TEXT = 28  # a last column of text is not squeezed below this
@@ -103,11 +103,6 @@ def managed(accounts: Iterable[Account]) -> tuple[Account, ...]:
     return tuple(account for account in accounts if account.is_managed)
 
 
-def household(store: Store) -> tuple[Account, ...]:
-    """Every account, those that harvestd trades first."""
-    return tuple(sorted(store.household.accounts(), key=lambda account: (not account.is_managed, account.account_id)))
-
-
 def chosen(store: Store, account_id: str | None) -> tuple[Account, ...]:
     """All accounts, or the one named. Raises NotFound, naming those there are."""
     accounts = household(store)
@@ -119,41 +114,11 @@ def chosen(store: Store, account_id: str | None) -> tuple[Account, ...]:
     return found
 
 
-def names(accounts: Iterable[Account]) -> str:
-    """Account ids with commas."""
-    return ", ".join(account.account_id for account in accounts)
-
-
 def described(account: Account) -> str:
     """An account's id with what it is."""
     kind = account.account_type.value.replace("_", " ")
     how = f"{account.relief_method.value.upper()} at {account.broker}" if account.is_managed else "known by import"
     return f"{account.account_id} ({kind}, {how})"
-
-
-def incomplete(accounts: Sequence[Account], since: date) -> tuple[Account, ...]:
-    """Accounts whose purchases and sales from `since` on are not all known (I8)."""
-    return tuple(
-        account
-        for account in accounts
-        if account.history_complete_since is None or account.history_complete_since > since
-    )
-
-
-def coverage(accounts: Sequence[Account], since: date) -> str:
-    """Which accounts a wash-sale figure reaches over, and where it is no all-clear. `since`: the first day it needs."""
-    said = f"over accounts {names(accounts)}"
-    missing = incomplete(accounts, since)
-    if not missing:
-        days = [account.history_complete_since for account in accounts if account.history_complete_since]
-        return f"{said}; history complete since {max(days)}" if days else said
-    never = [account for account in missing if account.history_complete_since is None]
-    late = [account for account in missing if account.history_complete_since is not None]
-    gaps = [f"the history of {names(never)} is not known to be complete"] if never else []
-    for day in sorted({account.history_complete_since for account in late if account.history_complete_since}):
-        known = names(account for account in late if account.history_complete_since == day)
-        gaps.append(f"the history of {known} is known only since {day}, and this needs it from {since}")
-    return f"{said}; no all-clear: {'; '.join(gaps)}"
 
 
 # ------------------------------------------------------------------ what can still change

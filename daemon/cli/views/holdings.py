@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from daemon.cli.common import ConfigOption, DbOption, JsonOption, emit, reading, shares, usd
-from daemon.cli.views.facts import add, as_of, chosen, described, grid, names, next_weekday, say, show
+from daemon.cli.views.facts import add, as_of, chosen, described, grid, next_weekday, say, show
+from daemon.coverage import names
 from daemon.errors import NotFound
 from state.records import ZERO, Account, Lot, ReliefMethod, Term
 

@@ -14,14 +14,10 @@ from typing import TYPE_CHECKING
 
 from daemon.cli.common import ConfigOption, DbOption, JsonOption, emit, reading, usd
 from daemon.cli.views.facts import (
-    WINDOW,
     add,
     as_of,
-    coverage,
     described,
     grid,
-    household,
-    incomplete,
     managed,
     percent,
     provisional,
@@ -29,6 +25,7 @@ from daemon.cli.views.facts import (
     settings_of,
     show,
 )
+from daemon.coverage import WINDOW, coverage, household, incomplete
 from state.records import ZERO, Account, RealizedRow, Restatement
 
 if TYPE_CHECKING:

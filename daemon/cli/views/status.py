@@ -17,12 +17,8 @@ from daemon.agenda import Task
 from daemon.cli.common import ConfigOption, DbOption, JsonOption, emit, reading, usd
 from daemon.cli.views.facts import (
     DAY,
-    WINDOW,
     as_of,
-    coverage,
     described,
-    household,
-    incomplete,
     is_demo,
     managed,
     mode_and_limit,
@@ -31,6 +27,7 @@ from daemon.cli.views.facts import (
     today,
     where,
 )
+from daemon.coverage import WINDOW, coverage, household, incomplete
 from state.records import ZERO, Account, IntentState, PlanState
 
 if TYPE_CHECKING:

@@ -17,11 +17,11 @@ from daemon.cli.views.facts import (
     add,
     as_of,
     grid,
-    household,
     say,
     settings_of,
     show,
 )
+from daemon.coverage import household
 from state.records import Alert
 
 if TYPE_CHECKING:
