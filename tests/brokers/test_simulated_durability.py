@@ -186,8 +186,8 @@ def obey(made: SimulatedVenue, number: int, command: tuple[object, ...]) -> None
 
 
 def replayed(activities: tuple[Activity, ...]) -> dict[str, Decimal]:
-    """Shares by symbol, from the history alone. What the venue rounds away at a reverse split (nine decimals, lot by
-    lot) is left out when nothing else is left."""
+    """Shares by symbol, from the history alone. What the venue rounds away at a reverse split (nine decimals)
+    is left out when nothing else is left."""
     held: defaultdict[str, Decimal] = defaultdict(Decimal)
     for each in activities:
         if each.kind is ActivityKind.FILL and each.symbol and each.side:
@@ -206,7 +206,7 @@ def check_conservation(made: SimulatedVenue) -> None:
     positions = {position.symbol: position.quantity for position in made.broker().positions()}
     assert positions.keys() == replayed(history).keys()
     for symbol, quantity in replayed(history).items():
-        assert abs(positions[symbol] - quantity) < D("0.0000001")  # nine decimals, lot by lot, at each reverse split
+        assert abs(positions[symbol] - quantity) < D("0.0000001")  # nine decimals at each reverse split
         assert positions[symbol] == sum(lot.quantity for lot in made.lots() if lot.symbol == symbol)
     bought = -sum(fill.amount for fill in fills if fill.side is Side.BUY)
     assert bought == sum(lot.cost for lot in made.lots()) + sum(each.cost for each in made.disposals())

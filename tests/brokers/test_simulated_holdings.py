@@ -195,6 +195,15 @@ class TestCorporateActions:
         assert made.broker().positions()[0].quantity == D("3.333333333")
         assert made.broker().positions()[0].cost_basis == 1010
 
+    def test_a_split_of_several_lots_rounds_the_position_once(self, tmp_path: Path) -> None:
+        """Each lot of 10 would be 1.428571429 shares; the position is 30 / 7 = 4.285714286, not three times that."""
+        made = venue(tmp_path, world=prices(splits={("AAA", DAYS[2]): (D(1), D(7))}))
+        for number in range(3):
+            made.broker().submit(buy(f"b{number}", "AAA", 10))
+        made.advance_to(at(2, 15, 0))
+        assert made.broker().positions()[0].quantity == D("4.285714286")
+        assert [lot.quantity for lot in made.lots()] == [D("1.428571429"), D("1.428571428"), D("1.428571429")]
+
     def test_an_action_on_a_day_without_a_session_counts_for_the_next(self, tmp_path: Path) -> None:
         friday_on = (VenueSession(date(2024, 1, 15), at(4, 14, 30) + timedelta(3), at(4, 21, 0) + timedelta(3)),)
         base = prices()

@@ -16,8 +16,10 @@ import pytest
 from conftest import Staged
 from small_house import DAYS, HISTORY, NAMES, Stage
 
+from daemon.checks import check
 from daemon.cycle import run_cycle
-from daemon.planning import scan
+from daemon.planning import propose, scan
+from daemon.triggers import find_triggers
 from state.records import IntentState, Plan, PlannedTrade, PlanState, Side, TradeReason
 
 D = Decimal
@@ -197,6 +199,35 @@ def replace_price(stage: Stage, name: str, price: Decimal) -> Decimal:
     series[HISTORY] = price
     stage.prices.closes[name] = tuple(series)  # type: ignore[index]
     return was
+
+
+# ------------------------------------------------------------------ between the proposal and the check
+
+
+def test_the_check_sees_what_has_come_to_wait_since_the_proposal(fallen: Stage) -> None:
+    """The same snapshot and the same plan, but in between an order for BBB is recorded; then it is gone again."""
+    fallen.tick(fallen.before_open(TODAY))
+    fallen.venue.advance_to(fallen.decision(TODAY))
+    house, snapshot = fallen.house, fallen.look()
+    proposed = propose(house, snapshot, find_triggers(house, snapshot), scan(house, snapshot))
+    assert proposed is not None
+    proposed = replace(proposed, plan=replace(proposed.plan, plan_id="the plan proposed"))  # not the other one's
+    assert set(legs([proposed.plan], SELL)) == {"BBB"}
+    assert check(house, snapshot, proposed) == ()
+    other = fallen.execute((BUY, "BBB", 10))
+    assert any("symbol=BBB" in str(reason) for reason in check(house, snapshot, proposed))
+    house.store.plans.update(other.plan_id, snapshot.now, state=PlanState.FAILED)
+    assert check(house, snapshot, proposed) == ()
+
+
+def test_the_check_sees_what_the_household_did_since_the_proposal(fallen: Stage) -> None:
+    fallen.tick(fallen.before_open(TODAY))
+    fallen.venue.advance_to(fallen.decision(TODAY))
+    house, snapshot = fallen.house, fallen.look()
+    proposed = propose(house, snapshot, find_triggers(house, snapshot), scan(house, snapshot))
+    assert check(house, snapshot, proposed) == ()
+    fallen.imported("ira", BUY, "BBB", 10, day(TODAY))
+    assert any("symbol=BBB" in str(reason) for reason in check(house, fallen.look(), proposed))
 
 
 # ------------------------------------------------------------------ between the decision and the order (F33)

@@ -279,3 +279,20 @@ def test_a_quote_that_is_no_number_stops_the_symbol_and_not_the_daemon(staged: S
     stage.live(26)
     assert stage.intents("BBB") != ()
     assert stage.alerts("quote:main:BBB") == ["raised", "recovered"]
+
+
+def test_what_follows_from_a_snapshot_follows_from_that_one_alone(stage: Stage) -> None:
+    """Prices, value, weights and queues are computed once; another snapshot has its own."""
+    before = stage.look()
+    value, held_before, queue = before.nav, before.weights["AAA"], before.queues["AAA"]
+    quote = before.quotes["AAA"]
+    dearer = replace(before, quotes={**before.quotes, "AAA": replace(quote, bid=quote.bid * 2, ask=quote.ask * 2)})
+    assert dearer.prices["AAA"] == before.prices["AAA"] * 2
+    assert dearer.nav == value + before.positions["AAA"] * before.prices["AAA"]
+    assert dearer.weights["AAA"] > held_before
+    stage.outside(BUY, "AAA", 7)
+    stage.venue.advance_to(stage.at(1, 20))
+    after = stage.look()
+    assert after.positions["AAA"] == before.positions["AAA"] + 7
+    assert len(after.queues["AAA"]) == len(queue) + 1
+    assert (before.nav, before.weights["AAA"], before.queues["AAA"]) == (value, held_before, queue)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, localcontext
 from fractions import Fraction
@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from state.lots import Ledger, LedgerPolicy, what_if
 from state.lots.money import CONTEXT
-from state.records import Account, AccountType, ReliefMethod, Transaction, TransactionKind
+from state.records import Account, AccountType, RealizedRow, ReliefMethod, Transaction, TransactionKind
 
 ACCOUNTS = (
     Account("A", AccountType.TAXABLE),
@@ -271,6 +271,76 @@ def assert_agrees(rows: Sequence[Transaction], policy: LedgerPolicy, method: Rel
     assert {part: len(value) for part, value in lots.items()} == {part: len(value) for part, value in theirs.items()}
     for part, value in theirs.items():
         assert all(abs(one - other) < NEAR for one, other in zip(sorted(lots[part]), sorted(value), strict=True))
+
+
+# ------------------------------------------------------------------ splits
+
+
+@PROFILE
+@given(
+    rows=journals, cuts=st.lists(st.tuples(st.integers(1, 23), st.sampled_from([2, 5])), max_size=3), policy=policies
+)
+def test_a_split_changes_the_count_of_shares_and_nothing_else(
+    rows: list[Transaction], cuts: list[tuple[int, int]], policy: LedgerPolicy
+) -> None:
+    """The same trades in shares of today and in shares of their time, the splits reported by one account or by two:
+    the same gains, losses, matches and dates. Both symbols split at once, for a group is counted share for share."""
+    plain = Ledger.replay(ACCOUNTS, rows, policy)
+    split_rows, ratio = with_splits(rows, cuts)
+    ledger = Ledger.replay(ACCOUNTS, split_rows, policy)
+    amounts = ("proceeds", "basis", "gain_loss", "disallowed", "permanently_disallowed")
+    ours, theirs = (
+        {(row.sale_id, row.lot_id, row.adjusted_acquired, row.term): row for row in joined(each.realized(), amounts)}
+        for each in (ledger, plain)
+    )
+    assert ours.keys() == theirs.keys()
+    for key, row in ours.items():
+        for name in amounts:
+            assert abs(Fraction(getattr(row, name)) - Fraction(getattr(theirs[key], name))) < NEAR, (key, name)
+    for account in ACCOUNTS:
+        held = plain.positions(account.account_id)
+        assert ledger.positions(account.account_id) == {symbol: held[symbol] * ratio for symbol in held}
+
+
+def with_splits(rows: Sequence[Transaction], cuts: Sequence[tuple[int, int]]) -> tuple[list[Transaction], int]:
+    """The rows with splits of both symbols before some of them, later quantities and prices in the new shares; and the
+    product of the ratios. A split falls on a day on which nothing was traded before it, two more than a week apart."""
+    found: list[Transaction] = []
+    ratio, last = 1, DAY_ONE - timedelta(days=30)
+    wanted = dict(cuts)
+    for place, row in enumerate(rows):
+        new_day = place > 0 and rows[place - 1].trade_date < row.trade_date
+        if place in wanted and new_day and (row.trade_date - last).days > 7:
+            last = row.trade_date
+            ratio *= wanted[place]
+            for symbol in ("SPY", "VOO"):
+                for account in ("A", "S")[: 1 + place % 2]:
+                    found.append(
+                        Transaction(
+                            f"split{place}{symbol}{account}",
+                            account,
+                            TransactionKind.SPLIT,
+                            last,
+                            "test",
+                            symbol,
+                            ratio_new=Decimal(wanted[place]),
+                            ratio_old=Decimal(1),
+                        )  # fmt: skip
+                    )
+        found.append(replace(row, quantity=row.quantity * ratio, price=row.price / ratio))
+    return found, ratio
+
+
+def joined(rows: Sequence[RealizedRow], amounts: Sequence[str]) -> list[RealizedRow]:
+    """Rows of one sale, lot and start as one: parts may be cut differently in other shares."""
+    found: dict[tuple[object, ...], RealizedRow] = {}
+    for row in rows:
+        key = row.sale_id, row.lot_id, row.adjusted_acquired
+        before = found.get(key)
+        found[key] = row if before is None else replace(
+            before, **{name: getattr(before, name) + getattr(row, name) for name in amounts}
+        )  # fmt: skip
+    return list(found.values())
 
 
 # ------------------------------------------------------------------ money and shares

@@ -61,6 +61,17 @@ def test_too_small_a_turnover_limit_says_how_much_is_needed() -> None:
     assert optimize(replace(program, limits=replace(program.limits, turnover_max=least + 1e-5))).has_plan
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_without_an_explanation_the_answer_is_the_same(seed: int) -> None:
+    program = random_book(20, seed, masks=0.5, tracking_error=(0.001, 0.004, 0.03)[seed % 3])
+    told, untold = optimize(program), optimize(program, explain=False)
+    assert untold.status == told.status
+    assert np.array_equal(untold.sell, told.sell)
+    assert np.array_equal(untold.buy, told.buy)
+    if told.status == "infeasible":
+        assert untold.reasons[0] == "the limits are in conflict"
+
+
 def test_cash_that_cannot_be_raised_is_found_without_solving() -> None:
     program = random_book(10, 2, cash_min=0.5, cash_max=0.6)
     solution = optimize(replace(program, may_sell=np.zeros(len(program.lot_name), dtype=bool)))

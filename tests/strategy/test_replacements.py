@@ -7,8 +7,10 @@ from datetime import date
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from strategy.replacements import choose_replacements
+from strategy.replacements import CORRELATION_DECIMALS, choose_replacements
 from strategy.risk import RiskModel
 
 NAMES = ("BANK1", "BANK2", "BANK3", "OIL1", "OIL2", "FUND", "TWIN")
@@ -74,3 +76,36 @@ def test_as_many_as_asked_for() -> None:
     assert len(chosen("BANK1", count=4)["BANK1"]) == 4
     with pytest.raises(ValueError, match="1 or more"):
         chosen("BANK1", count=0)
+
+
+# ------------------------------------------------------------------ laws
+
+
+@given(
+    loadings=st.lists(st.sampled_from([-1.0, 0.0, 0.3, 1.0, 2.0]), min_size=2, max_size=len(NAMES)),  # with many ties
+    sector_of=st.lists(st.sampled_from(["Banks", "Energy", None]), min_size=len(NAMES), max_size=len(NAMES)),
+    excluded=st.sets(st.sampled_from(NAMES)),
+    count=st.integers(1, 4),
+)
+def test_the_choice_is_the_first_of_all_names_sorted_by_peer_correlation_and_name(
+    loadings: list[float], sector_of: list[str | None], excluded: set[str], count: int
+) -> None:
+    known = model(loadings)
+    sectors = {name: sector for name, sector in zip(NAMES, sector_of, strict=True) if sector is not None}
+    correlation = known.correlation().round(CORRELATION_DECIMALS)
+    expected = {}
+    for place, name in enumerate(known.names):
+        ranked = sorted(
+            (other not in sectors or sectors[other] != sectors.get(name), -correlation[place, number], other)
+            for number, other in enumerate(known.names)
+            if other not in excluded and other != name
+        )
+        best: list[str] = []
+        for *_, other in ranked:
+            if len(best) < count and not any(identical(other, each) for each in (name, *best)):
+                best.append(other)
+        expected[name] = tuple(best)
+    found = choose_replacements(
+        names=known.names, model=known, sectors=sectors, excluded=excluded, identical=identical, count=count
+    )
+    assert found == expected

@@ -359,3 +359,23 @@ def test_what_is_taken_can_be_sold_pays_for_itself_and_is_a_loss(
         assert all(one.basis_known for one in each.lots)
         assert each.replacements
         assert not masked
+
+
+@given(
+    raw=st.lists(LOTS, min_size=1, max_size=8),
+    parked=st.booleans(),
+    ordered=st.booleans(),
+    names=st.sampled_from([("OTHER",), ("OTHER", "THIRD"), ("THIRD",)]),
+)
+def test_other_names_to_buy_change_nothing_else_of_the_answer(
+    raw: list[tuple[int, int, int, bool]], parked: bool, ordered: bool, names: tuple[str, ...]
+) -> None:
+    queue = [
+        lot(f"L{place}", str(price), days=days, quantity=str(quantity), known=known)
+        for place, (price, days, quantity, known) in enumerate(raw)
+    ]
+    queue.append(lot("Z", "95"))  # so that there is a loss
+    homes = {"L0": "HOME"} if parked else {}
+    first = scanned(*queue, homes=homes, ordered=ordered, replacements={"XYZ": ("FIRST", "SECOND")})
+    again = scanned(*queue, homes=homes, ordered=ordered, replacements={"XYZ": names})
+    assert first.with_replacements(names) == again
