@@ -14,7 +14,7 @@ every row before the change. Only what is left is compared, sale by sale.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import localcontext
 
@@ -114,26 +114,29 @@ def _sales_that_differ(
     was = old.book.rows if old is not None else []
     now = new.book.rows
     start = _first_difference(was, now)
-    sale_ids = {row.sale_id for row in was[start:]} | {row.sale_id for row in now[start:]}
-    rows_was, rows_now = _rows_of(sale_ids, was), _rows_of(sale_ids, now)
+    if start and (start < len(was) or start < len(now)):  # the day's sales of one trade are realized lot by lot
+        day = min(row.disposed for row in (*was[start : start + 1], *now[start : start + 1]))
+        while start and was[start - 1].disposed >= day:
+            start -= 1
+    rows_was, rows_now = _by_sale(was[start:]), _by_sale(now[start:])
+    sale_ids = rows_was.keys() | rows_now.keys()
     for sale_id in sorted(sale_ids):
         if rows_was[sale_id] != rows_now[sale_id]:
             yield sale_id, tuple(rows_was[sale_id]), tuple(rows_now[sale_id])
 
 
 def _first_difference(was: Sequence[RealizedRow], now: Sequence[RealizedRow]) -> int:
-    """How many rows the two begin with that are the very same objects."""
+    """How many rows the two begin with that are the same."""
+    if was == now[: len(was)]:  # the rule: something was sold, and nothing before it changed
+        return len(was)
     for place, (one, other) in enumerate(zip(was, now, strict=False)):
         if one is not other:
             return place
-    return min(len(was), len(now))
+    return len(now)
 
 
-def _rows_of(sale_ids: Set[str], rows: Iterable[RealizedRow]) -> defaultdict[str, list[RealizedRow]]:
-    """The rows of some sales, by sale. Sales of one trade are realized lot by lot, so their rows alternate."""
+def _by_sale(rows: Iterable[RealizedRow]) -> defaultdict[str, list[RealizedRow]]:
     sales: defaultdict[str, list[RealizedRow]] = defaultdict(list)
-    if sale_ids:
-        for row in rows:
-            if row.sale_id in sale_ids:
-                sales[row.sale_id].append(row)
+    for row in rows:
+        sales[row.sale_id].append(row)
     return sales

@@ -11,11 +11,13 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import date
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from sqlalchemy import Column, CursorResult, Executable, Table, create_engine
+from sqlalchemy import Column, CursorResult, Date, Executable, Table, create_engine
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.pool import StaticPool
 
@@ -112,15 +114,17 @@ class Database:
         """Insert many rows, straight through the driver: ten times as fast as a statement each.
 
         Values pass through the columns' own types. A row whose key exists raises sqlite3.IntegrityError, or is left
-        as it is. Returns the number of rows inserted.
+        as it is. All of them or none: joins a transaction that is open. Returns the number of rows inserted.
         """
-        found = list(rows)
-        if not found:
+        others = iter(rows)
+        first = next(others, None)
+        if first is None:
             return 0
-        names = tuple(found[0])
+        names = tuple(first)
         statement, encoders = _insertion(table, names, " ON CONFLICT DO NOTHING" if known == "keep" else "")
         before = self._raw.total_changes
-        self._raw.executemany(statement, [_encoded(row, names, encoders) for row in found])
+        with self.transaction():
+            self._raw.executemany(statement, (_encoded(row, names, encoders) for row in chain((first,), others)))
         return self._raw.total_changes - before
 
     def update(self, table: Table, key: str, value: Any, row: Mapping[str, Any]) -> None:
@@ -177,6 +181,10 @@ def _encoded(row: Mapping[str, Any], names: Sequence[str], encoders: Sequence[_C
     return tuple([encode(row[name]) if encode else row[name] for name, encode in zip(names, encoders, strict=True)])
 
 
+def _date_text(value: date | None) -> str | None:
+    return None if value is None else value.isoformat()
+
+
 @cache
 def _encoders(table: Table, names: tuple[str, ...]) -> tuple[_Codec, ...]:
     return tuple(_codec(table.c[name], "encode") for name in names)
@@ -193,6 +201,8 @@ def _codec(column: Column[Any], which: Literal["encode", "decode"]) -> _Codec:
     own = getattr(column.type, which, None)
     if own is not None:
         return cast(_Codec, own)
+    if isinstance(column.type, Date):
+        return _date_text if which == "encode" else date.fromisoformat
     kind = column.type.dialect_impl(_DIALECT)
     if which == "encode":
         return kind.bind_processor(_DIALECT)

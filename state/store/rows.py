@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
 from typing import Any
@@ -40,6 +40,8 @@ from state.records import (
 
 Row = Mapping[str, Any] | RowMapping
 
+_AS_THEY_ARE = frozenset({Decimal, date, datetime, str, bool, int, float, type(None)})
+
 
 def row_of(record: Any, **extra: Any) -> dict[str, Any]:
     """A record's fields as column values: enums by value, tuples of records as JSON-ready lists."""
@@ -50,8 +52,8 @@ def row_of(record: Any, **extra: Any) -> dict[str, Any]:
 
 def plain(value: Any) -> Any:
     """Enums by value, mappings and tuples of records unfolded; everything else as it is."""
-    if value is None or isinstance(value, (Decimal, date, str)):  # most are; a StrEnum is a str
-        return value.value if isinstance(value, Enum) else value
+    if type(value) in _AS_THEY_ARE:  # most are
+        return value
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, tuple):
