@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import cProfile
 import json
+import os
 import resource
 import sys
 import tempfile
@@ -25,6 +26,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as `harvestd` does, before numpy is there
 
 from large_household import LargeWorld, new_world, save_for_three_years
 from market import Listing, Market, make_market, market_sessions

@@ -66,7 +66,7 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     "deposit names": (("strategy.deposits", "deposit_names"),),
     "risk model": (("daemon.house", "House.risk"), ("daemon.house", "House.volatility")),
     "price history": (("daemon.house", "House.history"),),
-    "program": (("strategy.propose", "build_program"),),
+    "program": (("strategy.propose", "_holdings"), ("strategy.propose", "build_program")),
     "optimizer": (("strategy.rounding", "optimize_rounded"),),
     "solver": (("strategy.optimizer.conic", "Problem.__init__"), ("strategy.optimizer.conic", "Problem.solve")),
     "whole shares": (("strategy.rounding", "round_plan"),),

@@ -8,7 +8,7 @@ checked afresh before it executes; when it has changed materially it asks again,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
@@ -61,7 +61,7 @@ def realized_gain(trades: Sequence[PlannedTrade]) -> Decimal:
     return sum((lot.gain_loss for trade in trades for lot in trade.lots if lot.gain_loss > 0), ZERO)
 
 
-def repriced(plan: Plan, prices: dict[str, Decimal], ledger: Ledger, now: datetime, today: date) -> Plan | None:
+def repriced(plan: Plan, prices: Mapping[str, Decimal], ledger: Ledger, now: datetime, today: date) -> Plan | None:
     """The plan at fresh prices, its lots taken anew from the ledger. None when it can no longer be done as it is:
     a price is missing, or the shares are not there any more."""
     trades = []

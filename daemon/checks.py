@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from daemon.facts import locked_symbols, queues_of, today_of, untradable
+from daemon.facts import locked_symbols, today_of, untradable
 from daemon.house import House
 from daemon.planning import Proposed
 from daemon.rehearsal import PLANNED, masks_for, rehearse, wash_conflicts
@@ -42,7 +42,7 @@ def compliance_facts(house: House, snapshot: Snapshot, plan: Plan, rehearsal: Wh
     return ComplianceFacts(
         relief_method=snapshot.account.relief_method,
         positions=snapshot.positions,
-        queues=queues_of(snapshot),
+        queues=snapshot.queues,
         previous_closes=house.last_closes(),
         masks=masks_for(house, snapshot, today, without=plan.plan_id),
         disallowed_by_leg=_disallowed_by_leg(rehearsal),
@@ -62,7 +62,7 @@ def compliance_facts(house: House, snapshot: Snapshot, plan: Plan, rehearsal: Wh
         untradable=untradable(house),
         minimum_buy_usd=Decimal(1),
         fractionable=frozenset(symbol for symbol, item in house.securities().items() if item.fractionable),
-        identical_group={name: min(ledger.group_of(name)) for name in (*house.names, *snapshot.positions)},
+        identical_group={trade.symbol: min(ledger.group_of(trade.symbol)) for trade in plan.trades},
     )
 
 

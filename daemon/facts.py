@@ -8,7 +8,7 @@ import numpy as np
 
 from daemon.house import House
 from daemon.sync import Snapshot
-from state.records import ZERO, IntentState, Lot
+from state.records import ZERO, IntentState
 from strategy.scan import blocked_losses
 from strategy.types import BlockedLoss, FloatArray
 
@@ -27,13 +27,6 @@ def is_ready(house: House, snapshot: Snapshot) -> bool:
         and snapshot.nav > 0
         and house.knows_risk()
     )
-
-
-def queues_of(snapshot: Snapshot) -> dict[str, tuple[Lot, ...]]:
-    """Open lots of the account by name, in the order the broker would dispose of them."""
-    account_id = snapshot.account.account_id
-    held = snapshot.ledger.positions(account_id)
-    return {symbol: snapshot.ledger.disposal_queue(account_id, symbol) for symbol in sorted(held)}
 
 
 def locked_symbols(house: House, snapshot: Snapshot) -> frozenset[str]:
@@ -67,4 +60,4 @@ def active_weights(house: House, snapshot: Snapshot) -> FloatArray:
 
 def fifo_blocked(snapshot: Snapshot) -> tuple[BlockedLoss, ...]:
     """Losses that the account's relief method keeps behind gains."""
-    return blocked_losses(queues_of(snapshot), snapshot.prices)
+    return blocked_losses(snapshot.queues, snapshot.prices)

@@ -76,7 +76,7 @@ def gains_tax(rows: Iterable[RealizedRow], profile: TaxProfile) -> Decimal:
     return sum((row.recognized * rates[row.term] for row in rows if row.recognized > 0), ZERO)
 
 
-def liquidation_tax(house: House, account: Account, prices: dict[str, Decimal], on: date) -> Decimal:
+def liquidation_tax(house: House, account: Account, prices: Mapping[str, Decimal], on: date) -> Decimal:
     """Tax if every open lot were sold at `prices` on `on`; losses offset gains at their own rate, in USD."""
     rates = rates_of(house.tax_profile)
     owed = ZERO

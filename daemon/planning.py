@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 
-from daemon.facts import active_weights, is_ready, locked_symbols, queues_of, sectors_of, today_of
+from daemon.facts import active_weights, is_ready, locked_symbols, sectors_of, today_of
 from daemon.house import House
 from daemon.rehearsal import adverse_moves, masks_for, rehearse, wash_conflicts
 from daemon.sync import Snapshot
 from daemon.triggers import rejected_lately
 from state.reasons import Reason, ReasonCode, because
-from state.records import ZERO, Account, Plan, PlanState
+from state.records import ZERO, Account, Lot, Plan, PlanState
 from strategy.deposits import deposit_names
 from strategy.propose import PlanPolicy, Proposal, Situation
 from strategy.propose import propose as solve
@@ -27,15 +27,23 @@ HEAVY_LOSS = Decimal("0.0025")  # of net asset value
 
 
 def scan(house: House, snapshot: Snapshot) -> tuple[Opportunity, ...]:
-    """One opportunity a name with a loss, taken or not, each with its reason."""
+    """One opportunity a name with a loss, taken or not, each with its reason.
+
+    Names whose own loss waits replace nothing, and which those are only a first look can say. In the second look a
+    name's answer changes where the first left it something to buy instead and this one does not.
+    """
     if not house.settings.harvest.enabled or not is_ready(house, snapshot):
         return ()
     today = today_of(house, snapshot)
     masks = masks_for(house, snapshot, today)
     locked = locked_symbols(house, snapshot)
     closed = frozenset(masks.no_buy) | locked
-    first_look = _scan(house, snapshot, masks, locked, _replacements(house, closed))
-    return _scan(house, snapshot, masks, locked, _replacements(house, closed | at_stake(first_look)))
+    free = _replacements(house, snapshot.queues, closed)
+    first_look = _scan(house, snapshot, masks, locked, free, snapshot.queues)
+    left = _replacements(house, [item.symbol for item in first_look], closed | at_stake(first_look))
+    changed = {name: snapshot.queues[name] for name, some in left.items() if bool(some) != bool(free[name])}
+    again = {item.symbol: item for item in _scan(house, snapshot, masks, locked, left, changed)}
+    return tuple(again.get(item.symbol) or item.with_replacements(left[item.symbol]) for item in first_look)
 
 
 def at_stake(opportunities: Iterable[Opportunity]) -> frozenset[str]:
@@ -50,14 +58,14 @@ def _heavy(waiting: frozenset[str], opportunities: Iterable[Opportunity], nav: D
     return frozenset(item.symbol for item in opportunities if item.symbol in waiting and item.gross_loss_usd > least)
 
 
-def _replacements(house: House, excluded: frozenset[str]) -> Mapping[str, tuple[str, ...]]:
-    groups = house.ledger.group_of
+def _replacements(house: House, names: Iterable[str], excluded: frozenset[str]) -> Mapping[str, tuple[str, ...]]:
+    groups = {name: house.ledger.group_of(name) for name in house.names}
     return choose_replacements(
-        names=house.names,
+        names=names,
         model=house.risk(),
         sectors=sectors_of(house),
         excluded=excluded,
-        identical=lambda one, other: other in groups(one),
+        identical=lambda one, other: other in groups[one],
         count=house.settings.harvest.replacements_per_name,
     )
 
@@ -68,11 +76,11 @@ def _scan(
     masks: WashMasks,
     locked: frozenset[str],
     replacements: Mapping[str, tuple[str, ...]],
+    queues: Mapping[str, tuple[Lot, ...]],
 ) -> tuple[Opportunity, ...]:
-    today = today_of(house, snapshot)
     return scan_losses(
-        today=today,
-        queues=queues_of(snapshot),
+        today=today_of(house, snapshot),
+        queues=queues,
         prices=snapshot.prices,
         volatility=house.volatility(),
         masks=masks,
@@ -150,20 +158,15 @@ def situation_of(
 ) -> Situation:
     """What the optimizer is told."""
     settings = house.settings.optimizer
+    names = frozenset(house.names)
     # A position outside the benchmark is known, watched and reported, but not in the program.
-    queues = {symbol: queue for symbol, queue in queues_of(snapshot).items() if symbol in house.names}
+    queues = {symbol: queue for symbol, queue in snapshot.queues.items() if symbol in names}
     rebalance = any(reason.code is not ReasonCode.TRIGGER_CASH for reason in triggers) or not queues
     breach = any(reason.code is ReasonCode.TRIGGER_TRACKING_ERROR for reason in triggers)
     breach = breach and not rejected_lately(house, snapshot)
     locked = locked_symbols(house, snapshot)
-    active = active_weights(house, snapshot)
     today = today_of(house, snapshot)
     waiting = at_stake(opportunities)
-    underweight = {
-        name: -float(weight)
-        for name, weight in zip(house.names, active, strict=True)
-        if name not in masks.no_buy and name not in locked and name not in waiting
-    }
     quotes = snapshot.quotes
     return Situation(
         today=today,
@@ -181,24 +184,9 @@ def situation_of(
         masks=masks,
         locked=locked,
         opportunities=opportunities,
-        outside_weight=float(
-            sum((snapshot.weights[name] for name in snapshot.positions if name not in house.names), ZERO)
-        ),
+        outside_weight=float(sum((snapshot.weights[name] for name in snapshot.positions if name not in names), ZERO)),
         adverse_moves={name: float(fall) for name, fall in adverse_moves(house).items()},
-        deposit_names=deposit_names(
-            today=today,
-            names=house.names,
-            queues=queues,
-            prices=snapshot.prices,
-            volatility=house.volatility(),
-            masks=masks,
-            profile=house.tax_profile,
-            policy=house.harvest_policy,
-            underweight=underweight,
-            most=settings.deposit_names_max,
-            homes=house.homes(snapshot.account.account_id),
-            ordered=snapshot.account.relief_method.is_ordered,
-        ),
+        deposit_names=() if rebalance else _deposit_names(house, snapshot, masks, locked | waiting),
         rebalance=rebalance,
         at_stake=waiting if not rebalance else _heavy(waiting, opportunities, snapshot.nav),
         minimum_loss_usd=house.harvest_policy.minimum_loss_usd,
@@ -206,6 +194,29 @@ def situation_of(
         gain_max=math.inf if breach else settings.rebalance_gain_max_pct / 100,
         profile=house.tax_profile,
         policy=plan_policy(house, snapshot.account),
+    )
+
+
+def _deposit_names(house: House, snapshot: Snapshot, masks: WashMasks, left_alone: frozenset[str]) -> tuple[str, ...]:
+    """Where new cash goes; a rebalance may buy every name and needs none."""
+    active = active_weights(house, snapshot)
+    return deposit_names(
+        today=today_of(house, snapshot),
+        names=house.names,
+        queues=snapshot.queues,
+        prices=snapshot.prices,
+        volatility=house.volatility(),
+        masks=masks,
+        profile=house.tax_profile,
+        policy=house.harvest_policy,
+        underweight={
+            name: -float(weight)
+            for name, weight in zip(house.names, active, strict=True)
+            if name not in masks.no_buy and name not in left_alone
+        },
+        most=house.settings.optimizer.deposit_names_max,
+        homes=house.homes(snapshot.account.account_id),
+        ordered=snapshot.account.relief_method.is_ordered,
     )
 
 

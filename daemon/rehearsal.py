@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
+from functools import lru_cache
 
 from daemon.facts import today_of
 from daemon.house import House
 from daemon.sync import Snapshot
-from state.lots import Ledger, WashCalendar, WhatIf, wash_calendar, what_if
+from state.lots import CalendarEntry, Ledger, WashCalendar, WhatIf, wash_calendar, what_if
 from state.reasons import Reason, ReasonCode, because
 from state.records import Intent, IntentState, Plan, PlannedTrade, PlanState, Side, Transaction, TransactionKind
 from strategy.types import WashMasks
@@ -29,28 +30,36 @@ ADVERSE_LEAST = Decimal("0.05")
 
 def masks_for(house: House, snapshot: Snapshot, today: date, *, without: str | None = None) -> WashMasks:
     """The household's wash-sale calendar, working intents and approved plans (but `without`) counted in."""
-    ledger = snapshot.ledger
-    waiting = pending(house, ledger, today, without=without)
+    waiting = pending(house, snapshot.ledger, today, without=without)
+    return _masks(snapshot.ledger, waiting, today, house.settings.wash_sales.block_rebuy_after.value == "any_sale")
+
+
+# Scan, proposal and check of one cycle ask the same question of the same ledger. A ledger is never changed and equals
+# itself alone, so an answer is kept for exactly as long as nothing was learned and the same things are pending.
+@lru_cache(maxsize=1)
+def _masks(ledger: Ledger, waiting: tuple[Transaction, ...], today: date, after_any_sale: bool) -> WashMasks:
     if waiting:
         ledger = what_if(ledger, waiting).ledger
-    after = house.settings.wash_sales.block_rebuy_after.value
-    return wash_masks(
-        wash_calendar(ledger, today, block_rebuy_after="any_sale" if after == "any_sale" else "loss_sale")
-    )
+    return wash_masks(wash_calendar(ledger, today, block_rebuy_after="any_sale" if after_any_sale else "loss_sale"))
+
+
+@lru_cache(maxsize=1)
+def _replayed(ledger: Ledger, rows: tuple[Transaction, ...]) -> WhatIf:
+    return what_if(ledger, rows)
 
 
 def wash_masks(calendar: WashCalendar) -> WashMasks:
     """The household's calendar by symbol: the furthest forbidden date of each, with its reason."""
-    masks = WashMasks()
-    for entries, mask in (
-        (calendar.do_not_buy, masks.no_buy),
-        (calendar.do_not_sell_at_a_loss, masks.no_loss_sale),
-    ):
-        for entry in entries:
-            for symbol in entry.symbols:
-                if symbol not in mask or mask[symbol][0] < entry.until:
-                    mask[symbol] = (entry.until, entry.reason)
-    return masks
+    return WashMasks(_furthest(calendar.do_not_buy), _furthest(calendar.do_not_sell_at_a_loss))
+
+
+def _furthest(entries: Iterable[CalendarEntry]) -> dict[str, tuple[date, str]]:
+    mask: dict[str, tuple[date, str]] = {}
+    for entry in entries:
+        for symbol in entry.symbols:
+            if symbol not in mask or mask[symbol][0] < entry.until:
+                mask[symbol] = (entry.until, entry.reason)
+    return mask
 
 
 def pending(house: House, ledger: Ledger, on: date, *, without: str | None = None) -> tuple[Transaction, ...]:
@@ -124,29 +133,29 @@ def rehearse(
     Sales are replayed at an adverse price, so that a lot near its basis cannot turn into a washed loss on the way.
     """
     waiting = pending(house, snapshot.ledger, today, without=without)
-    falls = adverse_moves(house)
+    volatility = house.volatility()
     rows = [
-        trade_transaction(snapshot.account.account_id, _at_adverse_price(trade, falls), today, str(trade.leg))
+        trade_transaction(snapshot.account.account_id, _at_adverse_price(trade, volatility), today, str(trade.leg))
         for trade in trades
     ]
-    return what_if(snapshot.ledger, [*waiting, *rows])
+    return _replayed(snapshot.ledger, (*waiting, *rows))
 
 
-def _at_adverse_price(trade: PlannedTrade, falls: Mapping[str, Decimal]) -> PlannedTrade:
+def _at_adverse_price(trade: PlannedTrade, volatility: Mapping[str, float]) -> PlannedTrade:
     if trade.side is Side.BUY:
         return trade
-    return replace(
-        trade, price=(trade.price * (1 - falls.get(trade.symbol, ADVERSE_LEAST))).quantize(Decimal("0.0001"))
-    )
+    fall = _adverse_move(volatility[trade.symbol]) if trade.symbol in volatility else ADVERSE_LEAST
+    return replace(trade, price=(trade.price * (1 - fall)).quantize(Decimal("0.0001")))
 
 
 def adverse_moves(house: House) -> dict[str, Decimal]:
     """How far each price may fall before its order fills, as a fraction: a bound for checks, not a forecast."""
-    moves = {}
-    for name, sigma in house.volatility().items():
-        known = Decimal(repr(round(sigma, 6))) if math.isfinite(sigma) else Decimal("0.1")
-        moves[name] = min(max(ADVERSE_DEVIATIONS * known, ADVERSE_LEAST), Decimal("0.9"))
-    return moves
+    return {name: _adverse_move(sigma) for name, sigma in house.volatility().items()}
+
+
+def _adverse_move(sigma_daily: float) -> Decimal:
+    known = Decimal(repr(round(sigma_daily, 6))) if math.isfinite(sigma_daily) else Decimal("0.1")
+    return min(max(ADVERSE_DEVIATIONS * known, ADVERSE_LEAST), Decimal("0.9"))
 
 
 def wash_conflicts(ledger: Ledger, trades: Sequence[PlannedTrade], rehearsal: WhatIf) -> dict[str, Reason]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import cached_property
 
 from brokers.protocol import Broker
 from daemon.alerts import raise_alert, recover
@@ -29,6 +30,7 @@ from state.records import (
     AlertLevel,
     BrokerAccount,
     BrokerPosition,
+    Lot,
     Quote,
     Side,
     Transaction,
@@ -39,7 +41,7 @@ from state.store import FillRow, PositionRow
 ACTIVITIES = "activities"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: what follows from the fields is computed once, when it is first asked for
 class Snapshot:
     """What is known of one account at one instant. Prices in USD; `prices` are mids of fresh quotes."""
 
@@ -55,24 +57,24 @@ class Snapshot:
     ledger: Ledger
     last_known: Mapping[str, Decimal]  # last close of symbols without a usable quote: for valuation, never to trade
 
-    @property
-    def prices(self) -> dict[str, Decimal]:
+    @cached_property
+    def prices(self) -> Mapping[str, Decimal]:
         """Mid of each quote that can be used, in USD."""
         return {**self.last_known, **{one: quote.mid for one, quote in self.quotes.items() if quote.is_usable}}
 
-    @property
+    @cached_property
     def unpriced(self) -> tuple[str, ...]:
         """Positions for which there is neither a quote nor a close: the net asset value is unknown."""
         return tuple(sorted(symbol for symbol in self.positions if symbol not in self.prices))
 
-    @property
+    @cached_property
     def nav(self) -> Decimal:
         """Cash and positions at the quotes, in USD. Raises KeyError when a position has no quote."""
         prices = self.prices
         return self.cash + sum((quantity * prices[symbol] for symbol, quantity in self.positions.items()), ZERO)
 
-    @property
-    def weights(self) -> dict[str, Decimal]:
+    @cached_property
+    def weights(self) -> Mapping[str, Decimal]:
         """Weight of each position in the net asset value, six decimals."""
         nav, prices = self.nav, self.prices
         if nav <= 0:
@@ -81,6 +83,13 @@ class Snapshot:
             symbol: (quantity * prices[symbol] / nav).quantize(Decimal("0.000001"))
             for symbol, quantity in self.positions.items()
         }
+
+    @cached_property
+    def queues(self) -> Mapping[str, tuple[Lot, ...]]:
+        """Open lots of the account by name, in the order the broker would dispose of them."""
+        account_id = self.account.account_id
+        held = self.ledger.positions(account_id)
+        return {symbol: self.ledger.disposal_queue(account_id, symbol) for symbol in sorted(held)}
 
 
 def sync(house: House, account: Account) -> Snapshot:
@@ -240,9 +249,7 @@ def _reconcile(
     rows += [
         PositionRow(account.account_id, symbol, ZERO, now, locks[symbol]) for symbol in locks if symbol not in theirs
     ]
-    known = {row.symbol: (row.quantity, row.lock_reason) for row in house.store.positions.list(account.account_id)}
-    if known != {row.symbol: (row.quantity, row.lock_reason) for row in rows}:
-        house.store.positions.replace(account.account_id, rows)
+    house.store.positions.replace(account.account_id, rows)
     return locks
 
 

@@ -302,7 +302,7 @@ class Quote:
     @property
     def is_usable(self) -> bool:
         """True when bid and ask are finite and positive. (A NaN compares with nothing: it raises.)"""
-        return all(price.is_finite() and price > 0 for price in (self.bid, self.ask))
+        return self.bid.is_finite() and self.ask.is_finite() and self.bid > 0 and self.ask > 0
 
     @property
     def mid(self) -> Decimal:

@@ -23,10 +23,11 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from typing import NamedTuple
 
 from state.lots import lot_term
 from state.records import ZERO, Lot, Term
-from strategy.timing import LotRole, harvest_trigger, needs_volatility
+from strategy.timing import LotRole, base_trigger, fixed_trigger, needs_volatility, trigger_of_age
 from strategy.types import HarvestPolicy, TaxProfile
 
 BASIS_POINT = Decimal("0.0001")
@@ -36,8 +37,7 @@ NEVER = 1.0  # a trigger of the whole basis: no loss reaches it
 # ------------------------------------------------------------------ one lot
 
 
-@dataclass(frozen=True)
-class AppraisedLot:
+class AppraisedLot(NamedTuple):
     """A lot at today's price. `gain_usd` is positive for a gain; `rate` the profile's for its term.
 
     `trigger` is the loss fraction at which it is taken, `NEVER` where it depends on an unknown volatility.
@@ -109,7 +109,9 @@ def appraise(
     Raises ValueError unless the price is finite and positive.
     """
     require_price(price)
-    known_sigma = sigma_daily if sigma_daily is not None and math.isfinite(sigma_daily) and sigma_daily > 0 else None
+    known = sigma_daily is not None and math.isfinite(sigma_daily) and sigma_daily > 0
+    t0 = base_trigger(sigma_daily, policy.round_trip_cost_bps) if known and sigma_daily is not None else None
+    rates = {one: tax_rate(profile, one) for one in Term}
 
     def appraised(lot: Lot) -> AppraisedLot:
         home = homes.get(lot.lot_id, lot.symbol)
@@ -118,20 +120,14 @@ def appraise(
         else:
             role = LotRole.REPLACEMENT_HOME_LOCKED if home in unbuyable else LotRole.REPLACEMENT_HOME_FREE
         if_sold = lot_term(lot, today)
-        long_term = if_sold is Term.LONG
-        if known_sigma is None and needs_volatility(long_term=long_term, role=role, profile=profile):
+        if not needs_volatility(long_term=if_sold is Term.LONG, role=role, profile=profile):
+            trigger = fixed_trigger(policy)
+        elif t0 is None:
             trigger = NEVER
         else:
-            trigger = harvest_trigger(
-                sigma_daily=known_sigma or math.nan,
-                age_days=(today - lot.adjusted_acquired).days,
-                long_term=long_term,
-                role=role,
-                profile=profile,
-                policy=policy,
-            )
+            trigger = trigger_of_age(t0, (today - lot.adjusted_acquired).days, role, profile, policy)
         gain = lot.quantity * price - lot.basis if lot.basis_known else ZERO
-        return AppraisedLot(lot, price, gain, tax_rate(profile, if_sold), role, trigger)
+        return AppraisedLot(lot, price, gain, rates[if_sold], role, trigger)
 
     return tuple(appraised(lot) for lot in queue)
 
@@ -156,7 +152,11 @@ class Candidate:
 
     def is_worth_it(self, policy: HarvestPolicy) -> bool:
         """True when it earns more than it costs and is large enough for an order."""
-        return self.net_value_usd > 0 and self.net_loss_usd >= policy.minimum_loss_usd
+        return _is_worth_it(self.net_value_usd, self.net_loss_usd, policy)
+
+
+def _is_worth_it(net_value_usd: Decimal, net_loss_usd: Decimal, policy: HarvestPolicy) -> bool:
+    return net_value_usd > 0 and net_loss_usd >= policy.minimum_loss_usd
 
 
 def reachable(lots: Sequence[AppraisedLot]) -> tuple[AppraisedLot, ...]:
@@ -167,30 +167,6 @@ def reachable(lots: Sequence[AppraisedLot]) -> tuple[AppraisedLot, ...]:
     return tuple(lots)
 
 
-def prefixes(
-    lots: Sequence[AppraisedLot], counted: Iterable[AppraisedLot], policy: HarvestPolicy
-) -> Iterator[Candidate]:
-    """Every prefix of `lots` that ends at one of `counted`, shortest first."""
-    ids = {each.lot.lot_id for each in counted}
-    cost_rate = Decimal(repr(policy.round_trip_cost_bps)) * BASIS_POINT
-    so_far: list[AppraisedLot] = []
-    tax_value = cost = net_loss = ZERO
-    for place, each in enumerate(lots):
-        counts = each.lot.lot_id in ids
-        cost += each.value_usd * cost_rate
-        net_loss -= each.gain_usd
-        if counts or each.gain_usd > 0:
-            tax_value -= each.gain_usd * each.rate
-        if counts:
-            so_far.append(each)
-            yield Candidate(tuple(lots[: place + 1]), tuple(so_far), tax_value, cost, net_loss)
-
-
-def together(lots: Sequence[AppraisedLot], policy: HarvestPolicy) -> Candidate | None:
-    """All of `lots` and nothing else; None when there are none."""
-    return max(prefixes(lots, lots, policy), key=lambda each: len(each.lots), default=None)
-
-
 def best_prefix(
     lots: Sequence[AppraisedLot], takeable: Sequence[AppraisedLot], policy: HarvestPolicy
 ) -> Candidate | None:
@@ -198,14 +174,71 @@ def best_prefix(
 
     Equals go to the shortest. None when no takeable lot can be reached.
     """
-    return max(
-        prefixes(reachable(lots), takeable, policy),
-        key=lambda each: (each.is_worth_it(policy), each.net_value_usd),
-        default=None,
-    )
+    if not takeable:
+        return None
+    in_front = reachable(lots)
+    best = max(_prefixes(in_front, takeable, policy), key=lambda each: each.rank(policy), default=None)
+    return None if best is None else _candidate(in_front, takeable, best)
+
+
+def longest_prefix(
+    lots: Sequence[AppraisedLot], counted: Sequence[AppraisedLot], policy: HarvestPolicy
+) -> Candidate | None:
+    """Everything up to the last of `counted`; None when there are none."""
+    *_, last = None, *_prefixes(lots, counted, policy)
+    return None if last is None else _candidate(lots, counted, last)
 
 
 def free_choice(takeable: Sequence[AppraisedLot], policy: HarvestPolicy) -> Candidate | None:
     """The takeable lots that each earn their own round trip, as one sale; all of them where none does."""
-    paying = [each for each in takeable for alone in prefixes([each], [each], policy) if alone.net_value_usd > 0]
-    return together(paying or takeable, policy)
+    paying = [each for each in takeable for alone in _prefixes([each], [each], policy) if alone.net_value_usd > 0]
+    together = paying or takeable
+    return longest_prefix(together, together, policy)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prefix:
+    """What the first `length` lots of a queue are worth together; the figures are those of `Candidate`."""
+
+    length: int
+    tax_value_usd: Decimal
+    cost_usd: Decimal
+    net_loss_usd: Decimal
+
+    @property
+    def net_value_usd(self) -> Decimal:
+        return self.tax_value_usd - self.cost_usd
+
+    def rank(self, policy: HarvestPolicy) -> tuple[bool, Decimal]:
+        """What pays for itself and is large enough before what does not; then by value after cost."""
+        net = self.net_value_usd
+        return _is_worth_it(net, self.net_loss_usd, policy), net
+
+
+def _prefixes(
+    lots: Sequence[AppraisedLot], counted: Iterable[AppraisedLot], policy: HarvestPolicy
+) -> Iterator[_Prefix]:
+    """Every prefix of `lots` that ends at one of `counted`, shortest first."""
+    ids = {each.lot.lot_id for each in counted}
+    cost_rate = Decimal(repr(policy.round_trip_cost_bps)) * BASIS_POINT
+    tax_value = cost = net_loss = ZERO
+    for length, each in enumerate(lots, start=1):
+        counts = each.lot.lot_id in ids
+        cost += each.value_usd * cost_rate
+        net_loss -= each.gain_usd
+        if counts or each.gain_usd > 0:
+            tax_value -= each.gain_usd * each.rate
+        if counts:
+            yield _Prefix(length, tax_value, cost, net_loss)
+
+
+def _candidate(lots: Sequence[AppraisedLot], counted: Iterable[AppraisedLot], prefix: _Prefix) -> Candidate:
+    ids = {each.lot.lot_id for each in counted}
+    sold = tuple(lots[: prefix.length])
+    return Candidate(
+        lots=sold,
+        counted=tuple(each for each in sold if each.lot.lot_id in ids),
+        tax_value_usd=prefix.tax_value_usd,
+        cost_usd=prefix.cost_usd,
+        net_loss_usd=prefix.net_loss_usd,
+    )

@@ -145,13 +145,15 @@ def relief_order(trades: Trades, facts: ComplianceFacts) -> tuple[Reason, ...]:
     Sells of one symbol take from its queue one after the other, in leg order. Under specific identification the sell
     names its lots: they must be open, for enough shares, and add up to the order.
     """
-    left = {symbol: [(lot.lot_id, lot.quantity) for lot in queue] for symbol, queue in facts.queues.items()}
+    left: dict[str, Pieces] = {}
     found = []
     for trade in sorted(trades, key=lambda each: each.leg):
         if trade.side is not Side.SELL:
             continue
         planned = [(lot.lot_id, lot.quantity) for lot in trade.lots]
-        queue = left.get(trade.symbol, [])
+        queue = left.get(trade.symbol)
+        if queue is None:
+            queue = [(lot.lot_id, lot.quantity) for lot in facts.queues.get(trade.symbol, ())]
         if facts.relief_method is ReliefMethod.SPECIFIC:
             expected, rest = _named(queue, planned)
         else:

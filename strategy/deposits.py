@@ -28,12 +28,13 @@ import numpy as np
 
 from state.lots import WINDOW_DAYS
 from state.records import Lot
-from strategy.appraisal import NEVER, AppraisedLot, appraise, reachable
+from strategy.appraisal import NEVER, AppraisedLot, appraise, reachable, require_price
 from strategy.types import FloatArray, HarvestPolicy, TaxProfile, WashMasks
 
 CLOSED_DAYS = WINDOW_DAYS + 1  # the day of purchase and the 30 after it
 WINDOW_SESSIONS = 22
 CLASSES = 40  # of the lowest price
+HALF_NORMAL = np.array([NormalDist().inv_cdf(0.5 + (place + 0.5) / CLASSES / 2.0) for place in range(CLASSES)])
 UNKNOWN_SIGMA = 0.05  # a day; a name of unknown volatility counts as a very volatile one
 
 
@@ -67,11 +68,15 @@ def deposit_names(
     ]
 
     def at_risk(name: str) -> float:
+        require_price(prices[name])
+        added = _share_added(name, today, masks)
+        if not added or not queues.get(name):
+            return 0.0
         sigma = volatility.get(name, math.nan)
         moves = sigma if math.isfinite(sigma) and sigma > 0 else UNKNOWN_SIGMA
         now, later = (
             appraise(
-                queues.get(name, ()),
+                queues[name],
                 today=day,
                 price=prices[name],
                 sigma_daily=sigma,
@@ -82,7 +87,7 @@ def deposit_names(
             )
             for day in (today, today + timedelta(days=CLOSED_DAYS))
         )
-        return value_at_risk(now, later, moves, policy, ordered=ordered) * _share_added(name, today, masks)
+        return value_at_risk(now, later, moves, policy, ordered=ordered) * added
 
     order = {name: (round(at_risk(name), 2), -underweight[name], name) for name in candidates}
     return tuple(sorted(order, key=order.__getitem__)[:most])
@@ -90,9 +95,7 @@ def deposit_names(
 
 def lowest_prices(price: float, sigma_daily: float) -> FloatArray:
     """Lowest price of the next 22 sessions at the midpoints of 40 equally likely classes, shape (40,), falling."""
-    likely = (np.arange(CLASSES) + 0.5) / CLASSES
-    half_normal = np.array([NormalDist().inv_cdf(0.5 + float(each) / 2.0) for each in likely])
-    lowest: FloatArray = price * np.exp(-sigma_daily * math.sqrt(WINDOW_SESSIONS) * half_normal)
+    lowest: FloatArray = price * np.exp(-sigma_daily * math.sqrt(WINDOW_SESSIONS) * HALF_NORMAL)
     return lowest
 
 

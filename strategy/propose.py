@@ -21,6 +21,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
+from functools import cached_property
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 
@@ -30,7 +33,7 @@ from state.records import QUANTUM, ZERO, Lot, PlannedLot, PlannedTrade, Side, Te
 from strategy.optimizer import Limits, LotProgram, Solution
 from strategy.risk import RiskModel
 from strategy.rounding import RoundedTrades, optimize_rounded
-from strategy.types import BoolArray, FloatArray, Opportunity, TaxProfile, WashMasks
+from strategy.types import BoolArray, FloatArray, IntArray, Opportunity, TaxProfile, WashMasks
 
 MOST_SOLVES = 6
 SPARE_CASH = 0.005  # of NAV: above the maximum, where whole shares cannot meet it; the next deposit plan invests it
@@ -81,6 +84,11 @@ class Situation:
     adverse_moves: Mapping[str, float] = field(default_factory=dict)  # fall to allow for before a sale fills
     outside_weight: float = 0.0  # of positions that are not in `names`
 
+    @cached_property
+    def shares_held(self) -> Mapping[str, Decimal]:
+        """Shares of every name before the plan."""
+        return {name: sum((lot.quantity for lot in self.queues.get(name, ())), ZERO) for name in self.names}
+
 
 @dataclass(frozen=True)
 class Proposal:
@@ -101,8 +109,9 @@ def propose(situation: Situation) -> Proposal:
 
     Returns a Proposal; infeasible or failed programs give one without trades and with the reasons (I10).
     """
+    holdings = _holdings(situation)
     for _ in range(MOST_SOLVES):
-        solution, rounded, notes, before = _solved(situation)
+        solution, rounded, notes, before = _solved(situation, holdings)
         if not solution.has_plan or rounded is None:
             code = ReasonCode.PLAN_INFEASIBLE if solution.status == "infeasible" else ReasonCode.PLAN_SOLVER_FAILED
             reason = because(code, status=solution.status, why="; ".join(solution.reasons) or "none given")
@@ -137,14 +146,15 @@ def _limit(situation: Situation) -> float:
     return situation.policy.tracking_error_max * (1 + 1e-6)
 
 
-def _solved(situation: Situation) -> tuple[Solution, RoundedTrades | None, tuple[str, ...], float]:
+def _solved(situation: Situation, holdings: _Holdings) -> tuple[Solution, RoundedTrades | None, tuple[str, ...], float]:
     """The solution, its whole shares, notes, and tracking error before (a fraction)."""
-    program = build_program(situation)
+    program = build_program(situation, holdings)
     before = situation.risk.tracking_error(program.weights_held - program.benchmark_weights)
     solution, rounded, notes = _solve(situation, program)
     if situation.breach and situation.at_stake and not (rounded and solution.tracking_error <= _limit(situation)):
         # Mending the breach needs names whose own losses wait: the limit comes first.
-        solution, rounded, notes = _solve(situation, build_program(replace(situation, at_stake=frozenset())))
+        anything = replace(situation, at_stake=frozenset())
+        solution, rounded, notes = _solve(situation, build_program(anything, holdings))
     return solution, rounded, notes, before
 
 
@@ -166,28 +176,53 @@ def _taken(situation: Situation) -> dict[str, Opportunity]:
     return {item.symbol: item for item in situation.opportunities if item.taken}
 
 
-def build_program(situation: Situation) -> LotProgram:
+@dataclass(frozen=True, eq=False)
+class _Holdings:
+    """The lots as the optimizer sees them: what no choice of names to trade changes. Axes as in `LotProgram`."""
+
+    lots: tuple[tuple[int, Lot], ...]  # (L,) with the index of each one's name
+    weights_held: FloatArray
+    lot_name: IntArray
+    lot_weight: FloatArray
+    lot_gain: FloatArray
+    lot_long_term: BoolArray
+    lot_order: IntArray
+
+
+def _holdings(situation: Situation) -> _Holdings:
+    names, nav, today = situation.names, float(situation.nav), situation.today
+    lots = tuple((place, lot) for place, name in enumerate(names) for lot in situation.queues.get(name, ()))
+    price = [float(situation.prices[name]) for name in names]
+    lot_name = np.array([place for place, _ in lots], dtype=np.int64)
+    lot_weight = np.array([float(lot.quantity) * price[place] / nav for place, lot in lots], dtype=np.float64)
+    return _Holdings(
+        lots=lots,
+        weights_held=np.bincount(lot_name, lot_weight, len(names)).astype(np.float64),
+        lot_name=lot_name,
+        lot_weight=lot_weight,
+        lot_gain=np.array([1.0 - float(lot.basis_per_share) / price[place] for place, lot in lots], dtype=np.float64),
+        lot_long_term=np.array([lot_term(lot, today) is Term.LONG for _, lot in lots], dtype=bool),
+        lot_order=np.arange(len(lots)) - np.searchsorted(lot_name, lot_name),  # the place in its own queue
+    )
+
+
+def build_program(situation: Situation, holdings: _Holdings) -> LotProgram:
     """The lot-level program of one situation, everything in fractions of net asset value."""
     taken = _taken(situation)
     names, policy = situation.names, situation.policy
-    lots = [(place, lot) for place, name in enumerate(names) for lot in situation.queues.get(name, ())]
-    price = [float(situation.prices[name]) for name in names]
     nav = float(situation.nav)
-    held = np.zeros(len(names))
-    for place, lot in lots:
-        held[place] += float(lot.quantity) * price[place] / nav
     profile, infinity = situation.profile, math.inf
     cash, may_buy = float(situation.cash) / nav, _may_buy(situation, taken)
     k = situation.risk.loadings.shape[1]
     sectors = sorted({situation.sectors.get(name, "") for name in names})
     return LotProgram(
-        weights_held=held,
+        weights_held=holdings.weights_held,
         benchmark_weights=situation.benchmark_weights,
-        lot_name=np.array([place for place, _ in lots], dtype=np.int64),
-        lot_weight=np.array([float(lot.quantity) * price[place] / nav for place, lot in lots]),
-        lot_gain=np.array([1.0 - float(lot.basis_per_share) / price[place] for place, lot in lots]),
-        lot_long_term=np.array([lot_term(lot, situation.today) is Term.LONG for _, lot in lots], dtype=bool),
-        lot_order=_orders(lots),
+        lot_name=holdings.lot_name,
+        lot_weight=holdings.lot_weight,
+        lot_gain=holdings.lot_gain,
+        lot_long_term=holdings.lot_long_term,
+        lot_order=holdings.lot_order,
         relief="ordered" if policy.ordered_relief else "free",
         tax_pieces=np.array([[profile.short_term_rate, profile.long_term_rate, 0.0]]),
         half_spread=np.array([situation.half_spreads.get(name, 0.0) for name in names]),
@@ -196,7 +231,7 @@ def build_program(situation: Situation) -> LotProgram:
         specific_variance=situation.risk.specific_variance,
         sector=np.array([sectors.index(situation.sectors.get(name, "")) for name in names], dtype=np.int64),
         may_buy=may_buy,
-        may_sell=_may_sell(situation, taken, lots),
+        may_sell=_may_sell(situation, taken, holdings.lots),
         limits=Limits(
             risk_aversion=policy.risk_aversion,
             tax_weight=1.0,
@@ -215,16 +250,6 @@ def build_program(situation: Situation) -> LotProgram:
     )
 
 
-def _orders(lots: Sequence[tuple[int, Lot]]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Position of each lot in its own name's queue."""
-    orders, last, count = [], -1, 0
-    for place, _ in lots:
-        count = count + 1 if place == last else 0
-        last = place
-        orders.append(count)
-    return np.array(orders, dtype=np.int64)
-
-
 def _may_buy(situation: Situation, taken: Mapping[str, Opportunity]) -> BoolArray:
     if situation.rebalance:
         wanted = set(situation.names)
@@ -239,20 +264,29 @@ def _may_buy(situation: Situation, taken: Mapping[str, Opportunity]) -> BoolArra
 def _may_sell(situation: Situation, taken: Mapping[str, Opportunity], lots: Sequence[tuple[int, Lot]]) -> BoolArray:
     """A harvest offers its prefix; a rebalance offers other queues up to the first loss lot a window blocks."""
     prefix = {name: {lot.lot_id + str(lot.adjusted_acquired) for lot in item.lots} for name, item in taken.items()}
-    allowed, blocked = [], set()
-    for place, lot in lots:
+    allowed: list[bool] = []
+    for place, queue in groupby(lots, key=itemgetter(0)):
         name = situation.names[place]
         if name in prefix:
-            allowed.append(lot.lot_id + str(lot.adjusted_acquired) in prefix[name] and name not in situation.locked)
-            continue
-        worst = situation.prices[name] * (1 - Decimal(repr(situation.adverse_moves.get(name, 0.0))))
-        is_loss = not lot.basis_known or lot.basis > lot.quantity * worst
-        washed = is_loss and name in situation.masks.no_loss_sale
-        gain = 1 - float(lot.basis_per_share / situation.prices[name])
-        if not situation.rebalance or name in situation.locked or washed or gain > situation.gain_max:
-            blocked.add(name)
-        allowed.append(name not in blocked)
+            is_free = name not in situation.locked
+            allowed.extend(is_free and lot.lot_id + str(lot.adjusted_acquired) in prefix[name] for _, lot in queue)
+        else:
+            allowed.extend(_up_to_a_block(situation, name, [lot for _, lot in queue]))
     return np.array(allowed, dtype=bool)
+
+
+def _up_to_a_block(situation: Situation, name: str, queue: Sequence[Lot]) -> list[bool]:
+    """What a rebalance may sell of a name whose harvest was not taken: the lots in front of the first one blocked."""
+    if not situation.rebalance or name in situation.locked:
+        return [False] * len(queue)
+    price = situation.prices[name]
+    washes = name in situation.masks.no_loss_sale
+    worst = price * (1 - Decimal(repr(situation.adverse_moves.get(name, 0.0))))
+    for place, lot in enumerate(queue):
+        is_loss = not lot.basis_known or lot.basis > lot.quantity * worst
+        if (washes and is_loss) or 1 - float(lot.basis_per_share / price) > situation.gain_max:
+            return [True] * place + [False] * (len(queue) - place)
+    return [True] * len(queue)
 
 
 def _solve(situation: Situation, program: LotProgram) -> tuple[Solution, RoundedTrades | None, tuple[str, ...]]:
@@ -268,28 +302,34 @@ def _solve(situation: Situation, program: LotProgram) -> tuple[Solution, Rounded
     if before > limit:
         steps = (limit + (before - limit) * part for part in (0.0, 0.25, 0.5, 0.75))
         caps = [*steps, no_worse] if situation.breach else [no_worse]
-    solution, rounded = _attempt(situation, program, caps[0])
+    cap, roomier = caps[0], program
+    solution, rounded = _attempt(situation, program, cap, explain=situation.breach)
     why = solution.reasons
     # Whole shares may leave a little more cash than its maximum: that must not cost the plan.
     for cap, more_cash in [*((cap, 0.0) for cap in caps[1:]), (caps[-1], SPARE_CASH)]:
         if solution.status != "infeasible":
             break
         roomier = replace(program, limits=replace(program.limits, cash_max=program.limits.cash_max + more_cash))
-        solution, rounded = _attempt(situation, roomier, cap)
-    if before <= limit or solution.tracking_error <= limit or not solution.has_plan:
+        solution, rounded = _attempt(situation, roomier, cap, explain=False)
+    if not solution.has_plan:
+        return *_attempt(situation, roomier, cap, explain=True), ()
+    if before <= limit or solution.tracking_error <= limit:
         return solution, rounded, ()
     least = f" ({'; '.join(why)})" if situation.breach and why else " without realizing gains that were not asked for"
     left = f"the plan leaves {solution.tracking_error * 1e4:.0f} bp"
     return solution, rounded, (f"The {limit * 1e4:.0f} bp tracking-error limit cannot be met{least}; {left}.",)
 
 
-def _attempt(situation: Situation, program: LotProgram, cap: float) -> tuple[Solution, RoundedTrades | None]:
+def _attempt(
+    situation: Situation, program: LotProgram, cap: float, *, explain: bool
+) -> tuple[Solution, RoundedTrades | None]:
     nav = float(situation.nav)
     return optimize_rounded(
         replace(program, limits=replace(program.limits, tracking_error_max=cap)),
         price_weight=np.array([float(situation.prices[name]) / nav for name in situation.names]),
         whole_shares=situation.policy.whole_shares,
         minimum_trade=float(situation.policy.minimum_trade_usd) / nav,
+        explain=explain,
     )
 
 
@@ -298,7 +338,7 @@ def _trades(situation: Situation, rounded: RoundedTrades) -> tuple[PlannedTrade,
     taken = _taken(situation)
     sells, buys = [], []
     for place, name in enumerate(situation.names):
-        sold = _quantity(rounded.sell_shares[place], situation.policy.whole_shares, _held(situation, name))
+        sold = _quantity(rounded.sell_shares[place], situation.policy.whole_shares, situation.shares_held[name])
         bought = _quantity(rounded.buy_shares[place], situation.policy.whole_shares, None)
         if sold > 0:
             sells.append(_sell(situation, name, sold, taken.get(name)))
@@ -307,10 +347,6 @@ def _trades(situation: Situation, rounded: RoundedTrades) -> tuple[PlannedTrade,
     paired_sells, paired_buys = pair(sells, buys, taken)
     legs = [*paired_sells, *paired_buys]
     return tuple(replace(trade, leg=number) for number, trade in enumerate(legs, start=1))
-
-
-def _held(situation: Situation, name: str) -> Decimal:
-    return sum((lot.quantity for lot in situation.queues.get(name, ())), ZERO)
 
 
 def _quantity(shares: float, whole: bool, most: Decimal | None) -> Decimal:
@@ -427,7 +463,7 @@ def _as_replacement(trade: PlannedTrade, homes: tuple[str, ...]) -> PlannedTrade
 
 def planned_shares(situation: Situation, trades: Sequence[PlannedTrade]) -> dict[str, Decimal]:
     """Shares of every name if all trades fill."""
-    shares = {name: _held(situation, name) for name in situation.names}
+    shares = dict(situation.shares_held)
     for trade in trades:
         shares[trade.symbol] += trade.side.sign * trade.quantity
     return shares

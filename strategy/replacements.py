@@ -9,8 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from functools import lru_cache
+
+import numpy as np
 
 from strategy.risk import RiskModel
+from strategy.types import IntArray
 
 CORRELATION_DECIMALS = 9  # correlations that agree to here are equal, and the name decides, on every platform
 
@@ -36,25 +40,38 @@ def choose_replacements(
     if count < 1:
         raise ValueError(f"Expected a count of 1 or more, was {count}")
     place = {name: i for i, name in enumerate(model.names)}
-    correlation = model.correlation().round(CORRELATION_DECIMALS)
-    free = [name for name in model.names if name not in excluded]
+    ranking = _ranking(model, tuple(sectors.get(name) for name in model.names))
+    free = np.array([name not in excluded for name in model.names], dtype=bool)
 
     def chosen(name: str) -> tuple[str, ...]:
         if name not in place:
             return ()
-        row = correlation[place[name]]
-        sector = sectors.get(name)
-
-        def rank(other: str) -> tuple[bool, float, str]:
-            is_peer = sector is not None and sectors.get(other) == sector
-            return (not is_peer, -float(row[place[other]]), other)
-
         found: list[str] = []
-        for other in sorted(free, key=rank):
+        ranked = ranking[place[name]]
+        for other in ranked[free[ranked]]:
+            candidate = model.names[other]
+            if candidate == name or identical(candidate, name):
+                continue
+            if not found or not any(identical(candidate, each) for each in found):
+                found.append(candidate)
             if len(found) == count:
                 break
-            if other != name and not any(identical(other, each) for each in (name, *found)):
-                found.append(other)
         return tuple(found)
 
     return {name: chosen(name) for name in names}
+
+
+@lru_cache(maxsize=1)  # the same from one estimate of the model to the next; who may be bought changes with every trade
+def _ranking(model: RiskModel, sectors: tuple[str | None, ...]) -> IntArray:
+    """Row i, shape (n, n): places of the model's names in the order in which they would replace name i, itself among
+    them."""
+    correlation = model.correlation().round(CORRELATION_DECIMALS)
+    by_name = {name: rank for rank, name in enumerate(sorted(model.names))}
+    name_rank = np.array([by_name[name] for name in model.names], dtype=np.int64)
+    known = {sector: number for number, sector in enumerate(dict.fromkeys(sectors))}
+    sector = np.array([known[each] for each in sectors], dtype=np.int64)
+    ranking = np.empty(correlation.shape, dtype=np.int64)
+    for i, row in enumerate(correlation):
+        stranger = (sector != sector[i]) | (sectors[i] is None)
+        ranking[i] = np.lexsort((name_rank, -row, stranger))
+    return ranking

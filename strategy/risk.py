@@ -46,9 +46,9 @@ class HistoryTooShortError(ValueError):
     """There are too few prices for a risk model (DATA_HISTORY_SHORT): no plan until there are more."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RiskModel:
-    """Factor model of annualised covariance of simple returns, in `names` order.
+    """Factor model of annualised covariance of simple returns, in `names` order. Equal to itself alone.
 
     `loadings` (n, k); `factor_covariance` (k, k), diagonal, per year; `specific_variance` (n,), per year.
     `sessions_used` is the number of daily returns in the window, `as_of` the last of their sessions.

@@ -95,15 +95,17 @@ def optimize_rounded(
     minimum_trade: float = 0.0,
     max_nodes: int = 16,
     time_limit_s: float = math.inf,
+    explain: bool = True,
 ) -> tuple[Solution, RoundedTrades | None]:
     """Optimize, drop trades below the minimum and solve again, round; where rounding breaks a limit, back it off.
 
     The solution's certificate is for the program it was solved with: without the dropped trades, limits backed off.
-    Returns no trades, and a solution of status "infeasible", where no attempt keeps every limit in shares.
+    Returns no trades, and a solution of status "infeasible", where no attempt keeps every limit in shares. `explain`
+    as in `optimize`.
     """
     deadline = time.perf_counter() + time_limit_s
     tightened, rounded = program, None
-    solution = _without_small_trades(tightened, minimum_trade, max_nodes, deadline)
+    solution = _without_small_trades(tightened, minimum_trade, max_nodes, deadline, explain=explain)
     if not solution.has_plan:
         return solution, None
     for _ in range(ATTEMPTS):
@@ -118,7 +120,7 @@ def optimize_rounded(
         if not rounded.broken:
             return solution, rounded
         tightened = _backed_off(tightened, rounded.broken, price_weight, solution)
-        again = _without_small_trades(tightened, minimum_trade, max_nodes, deadline)
+        again = _without_small_trades(tightened, minimum_trade, max_nodes, deadline, explain=False)
         if not again.has_plan:
             break
         solution = again
@@ -137,12 +139,15 @@ def optimize_rounded(
     ), None
 
 
-def _without_small_trades(program: LotProgram, minimum: float, max_nodes: int, deadline: float) -> Solution:
+def _without_small_trades(
+    program: LotProgram, minimum: float, max_nodes: int, deadline: float, *, explain: bool
+) -> Solution:
     """Solve; forbid trades below the minimum; solve again, while that helps and at most six rounds."""
     solution = None
     for _ in range(MINIMUM_TRADE_ROUNDS + 1):
         left = deadline - time.perf_counter()
-        found = optimize(program, max_nodes=max_nodes, time_limit_s=max(left, 0.0))
+        first = solution is None
+        found = optimize(program, max_nodes=max_nodes, time_limit_s=max(left, 0.0), explain=explain and first)
         if not found.has_plan:
             if solution is None:
                 return found

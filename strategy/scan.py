@@ -31,7 +31,7 @@ from strategy.appraisal import (
     appraise,
     best_prefix,
     free_choice,
-    prefixes,
+    longest_prefix,
     reachable,
     require_price,
 )
@@ -135,31 +135,35 @@ def _opportunity(
     ordered: bool,
 ) -> Opportunity:
     """One name's answer. Where nothing is past its trigger it shows the lots up to the one nearest to it."""
-    triggered = [each for each in lots if each.is_triggered]
+    losses = [each for each in lots if each.is_loss]
+    triggered = [each for each in losses if each.is_triggered]
     takeable = [each for each in triggered if each.goes_home or gates.replacements]
 
     def choose(among: Sequence[AppraisedLot]) -> Candidate | None:
         return best_prefix(lots, among, policy) if ordered else free_choice(among, policy)
 
     best = choose(takeable)
-    verdict = _forbidden(lots, takeable, gates) or _worth(lots, takeable, best, ordered, policy)
-    shown = best or choose(triggered) or _nearest(lots, policy, ordered)
+    shown = best or choose(triggered)
+    nearest = None if shown else max(losses, key=_nearness, default=None)
+    verdict = _forbidden(nearest, triggered, takeable, gates) or _worth(lots, takeable, best, ordered, policy)
+    if shown is None:
+        shown = _up_to(nearest, losses, lots, policy, ordered)
     homecoming = bool(shown.counted) and all(each.goes_home for each in shown.counted)
     destinations = gates.replacements
     if homecoming:
         destinations = tuple(dict.fromkeys(homes[each.lot.lot_id] for each in reversed(shown.counted)))
-    losses = [each for each in shown.lots if each.is_loss]
+    lost = [each for each in shown.lots if each.is_loss]
     basis = sum((each.lot.basis for each in shown.lots if each.lot.basis_known), ZERO)
     return Opportunity(
         symbol=symbol,
         lots=tuple(each.lot for each in shown.lots),
         price=lots[0].price,
         loss_usd=shown.net_loss_usd,
-        gross_loss_usd=-sum((each.gain_usd for each in losses), ZERO),
+        gross_loss_usd=-sum((each.gain_usd for each in lost), ZERO),
         loss_fraction=float(shown.net_loss_usd / basis) if basis > 0 else 0.0,
         trigger_fraction=_mean_trigger(shown.counted),
         tax_value_usd=shown.tax_value_usd,
-        days_held=max(((today - each.lot.acquired).days for each in losses), default=0),
+        days_held=max(((today - each.lot.acquired).days for each in lost), default=0),
         taken=verdict.code is ReasonCode.HARVEST_TAKEN,
         verdict=verdict,
         replacements=destinations,
@@ -167,15 +171,18 @@ def _opportunity(
     )
 
 
-def _forbidden(lots: Sequence[AppraisedLot], takeable: Sequence[AppraisedLot], gates: _Gates) -> Reason | None:
-    """The first of the gates that has nothing to do with what the sale would be worth; None when all are open."""
-    losses = [each for each in lots if each.is_loss]
+def _forbidden(
+    nearest: AppraisedLot | None, triggered: Sequence[AppraisedLot], takeable: Sequence[AppraisedLot], gates: _Gates
+) -> Reason | None:
+    """The first of the gates that has nothing to do with what the sale would be worth; None when all are open.
+
+    `nearest` is the loss lot nearest its trigger: asked about where none has reached it, None where there is no loss.
+    """
     if gates.is_locked:
         return because(ReasonCode.SYMBOL_LOCKED)
-    if not losses:
-        return because(ReasonCode.HARVEST_BASIS_UNKNOWN)
-    if not any(each.is_triggered for each in losses):
-        nearest = max(losses, key=_nearness)
+    if not triggered:
+        if nearest is None:
+            return because(ReasonCode.HARVEST_BASIS_UNKNOWN)
         if nearest.trigger >= NEVER:
             return because(ReasonCode.DATA_HISTORY_SHORT)
         depth, trigger = f"{nearest.loss_fraction:.4f}", f"{nearest.trigger:.4f}"
@@ -201,8 +208,8 @@ def _worth(
     if best.is_worth_it(policy):
         return because(ReasonCode.HARVEST_TAKEN)
     alone = free_choice(takeable, policy)
-    if ordered and alone is not None and alone.is_worth_it(policy):
-        *_, whole = prefixes(reachable(lots), takeable, policy)
+    whole = longest_prefix(reachable(lots), takeable, policy) if ordered else None
+    if whole is not None and alone is not None and alone.is_worth_it(policy):
         gains = sum((each.gain_usd for each in whole.lots if each.gain_usd > 0), ZERO)
         if gains > 0:
             loss = sum((-each.gain_usd for each in whole.lots if each.is_loss), ZERO)
@@ -217,17 +224,23 @@ def _worth(
     )
 
 
-def _nearest(lots: Sequence[AppraisedLot], policy: HarvestPolicy, ordered: bool) -> Candidate:
+def _up_to(
+    nearest: AppraisedLot | None,
+    losses: Sequence[AppraisedLot],
+    lots: Sequence[AppraisedLot],
+    policy: HarvestPolicy,
+    ordered: bool,
+) -> Candidate:
     """What would be sold if the loss lot nearest its trigger were sold today: shown, never proposed."""
-    losses = [each for each in lots if each.is_loss]
-    if not losses:
+    if nearest is None:
         return Candidate((), (), ZERO, ZERO, ZERO)
-    nearest = max(losses, key=_nearness)
-    if not ordered:
-        (alone,) = prefixes([nearest], [nearest], policy)
-        return alone
-    *_, whole = prefixes(lots[: lots.index(nearest) + 1], losses, policy)
-    return whole
+    if ordered:
+        until = next(place for place, each in enumerate(lots, start=1) if each is nearest)
+        found = longest_prefix(lots[:until], losses, policy)
+    else:
+        found = longest_prefix([nearest], [nearest], policy)
+    assert found is not None  # it ends at `nearest`
+    return found
 
 
 def _nearness(each: AppraisedLot) -> float:

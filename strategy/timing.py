@@ -91,10 +91,22 @@ def harvest_trigger(
     Raises ValueError when the trigger depends on volatility and `sigma_daily` is not finite and positive.
     """
     if not needs_volatility(long_term=long_term, role=role, profile=profile):
-        return policy.multiplier * policy.long_term_trigger
+        return fixed_trigger(policy)
     t0 = base_trigger(sigma_daily, policy.round_trip_cost_bps)
+    return trigger_of_age(t0, age_days, role, profile, policy)
+
+
+def fixed_trigger(policy: HarvestPolicy) -> float:
+    """The 0.6 % trigger, of lots whose trigger does not depend on volatility."""
+    return policy.multiplier * policy.long_term_trigger
+
+
+def trigger_of_age(t0: float, age_days: int, role: LotRole, profile: TaxProfile, policy: HarvestPolicy) -> float:
+    """The trigger that depends on volatility. `t0` is the `base_trigger` of the security held, one for all its lots."""
     role_factor = LOCKED_REPLACEMENT_FACTOR if role is LotRole.REPLACEMENT_HOME_LOCKED else 1.0
     if not profile.has_short_term_gains:
-        to_one_rate = ONE_RATE_TRIGGER / base_trigger(REFERENCE_SIGMA, REFERENCE_COST_BPS)
-        return policy.multiplier * role_factor * to_one_rate * t0
+        return policy.multiplier * role_factor * TO_ONE_RATE * t0
     return policy.multiplier * role_factor * t0 * age_factor(age_days)
+
+
+TO_ONE_RATE = ONE_RATE_TRIGGER / base_trigger(REFERENCE_SIGMA, REFERENCE_COST_BPS)

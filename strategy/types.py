@@ -5,7 +5,8 @@ Axes: n names (in `names` order), T sessions, k factors, L lots.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 
@@ -74,6 +75,10 @@ class Opportunity:
     replacements: tuple[str, ...] = ()
     reason: TradeReason = TradeReason.HARVEST
 
+    def with_replacements(self, replacements: tuple[str, ...]) -> Opportunity:
+        """The same answer where other names may be bought instead. Lots that go home need none, and keep theirs."""
+        return self if self.reason is TradeReason.HOMECOMING else replace(self, replacements=replacements)
+
 
 @dataclass(frozen=True)
 class BlockedLoss:
@@ -88,5 +93,5 @@ class BlockedLoss:
 class WashMasks:
     """What the wash-sale calendar forbids today, by symbol: the last forbidden date and the reason."""
 
-    no_buy: dict[str, tuple[date, str]] = field(default_factory=dict)
-    no_loss_sale: dict[str, tuple[date, str]] = field(default_factory=dict)
+    no_buy: Mapping[str, tuple[date, str]] = field(default_factory=dict)
+    no_loss_sale: Mapping[str, tuple[date, str]] = field(default_factory=dict)

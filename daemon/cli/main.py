@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import sys
 
@@ -26,6 +27,9 @@ def main() -> None:
     from daemon.errors import HarvestdError
     from state.store.errors import SchemaMismatch, StoreError
 
+    # Read by numpy when it is first imported, which no command has done yet. The matrices are small: a second thread
+    # takes its processor's time and, where something else wants that processor, makes them wait for each other.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         app()
     except HarvestdError as error:

@@ -24,6 +24,7 @@ The algorithm, convention `tacking`:
 from __future__ import annotations
 
 from datetime import date, timedelta
+from functools import lru_cache
 from typing import Literal
 
 from state.records import Lot, Term
@@ -42,6 +43,7 @@ def long_term_from(adjusted_acquired: date) -> date:
     return start.replace(year=start.year + 1)
 
 
+@lru_cache(maxsize=1 << 16)  # a scan asks it of every lot, day after day
 def term(adjusted_acquired: date, disposed: date) -> Term:
     """Term of a sale on trade date `disposed` of a lot whose holding period starts at `adjusted_acquired`."""
     if disposed.year - adjusted_acquired.year > 1:

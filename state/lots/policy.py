@@ -68,15 +68,15 @@ class Classes:
 
     def __init__(self, groups: Iterable[Iterable[str]] = ()) -> None:
         self._root: dict[str, str] = {}
-        self._members: dict[str, set[str]] = {}
+        self._members: dict[str, frozenset[str]] = {}
         for group in groups:
             self.join(group)
 
     def join(self, symbols: Iterable[str]) -> None:
         """All of `symbols`, and whatever they were already joined with, become one set."""
-        merged: set[str] = set()
+        merged: frozenset[str] = frozenset()
         for symbol in symbols:
-            merged |= self._members.pop(self._root.get(symbol, symbol), {symbol})
+            merged |= self._members.pop(self._root.get(symbol, symbol), frozenset((symbol,)))
         if len(merged) < 2:
             return
         least = min(merged)
@@ -90,4 +90,7 @@ class Classes:
 
     def members(self, symbol: str) -> frozenset[str]:
         """Everything in one set with `symbol`, itself included."""
-        return frozenset(self._members.get(self.of(symbol), {symbol}))
+        found = self._members.get(self._root.get(symbol, symbol))
+        if found is None:
+            found = self._members[symbol] = frozenset((symbol,))
+        return found

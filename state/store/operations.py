@@ -18,7 +18,7 @@ from state.store.rows import alert_from, bar_from, row_of
 
 @dataclass(frozen=True, slots=True)
 class PositionRow:
-    """What the broker last said we hold, and why the symbol is locked, if it is."""
+    """What the broker last said we hold, since when it is so, and why the symbol is locked, if it is."""
 
     account_id: str
     symbol: str
@@ -109,10 +109,15 @@ class Positions:
         self._db = database
 
     def replace(self, account_id: str, rows: Iterable[PositionRow]) -> None:
-        """Replace the positions of one account."""
+        """Make these the positions of one account; what did not change keeps the time it was first seen so."""
+        known = {row.symbol: row for row in self.list(account_id)}
+        new = {row.symbol: row for row in rows}
+        changed = [row for symbol, row in new.items() if symbol not in known or _differs(row, known[symbol])]
+        gone = [(account_id, symbol) for symbol in known if symbol not in new]
         with self._db.transaction():
-            self._db.delete(schema.positions, ("account_id",), [(account_id,)])
-            self._db.insert(schema.positions, map(row_of, rows))
+            keys = [*gone, *((account_id, row.symbol) for row in changed)]
+            self._db.delete(schema.positions, ("account_id", "symbol"), keys)
+            self._db.insert(schema.positions, map(row_of, changed))
 
     def list(self, account_id: str | None = None) -> tuple[PositionRow, ...]:
         """Positions by account and symbol."""
@@ -121,6 +126,10 @@ class Positions:
             schema.positions, f"{where}ORDER BY account_id, symbol", (account_id,) if account_id else ()
         )
         return tuple(PositionRow(**row) for row in rows)
+
+
+def _differs(one: PositionRow, other: PositionRow) -> bool:
+    return (one.quantity, one.lock_reason) != (other.quantity, other.lock_reason)
 
 
 class Alerts:

@@ -80,7 +80,7 @@ positions = Table(
     Column("account_id", Text, ForeignKey("accounts.account_id"), primary_key=True),
     Column("symbol", Text, primary_key=True),
     Column("quantity", ExactDecimal, nullable=False),  # as the broker last said
-    Column("as_of", UtcInstant, nullable=False),
+    Column("as_of", UtcInstant, nullable=False),  # since when it is so
     Column("lock_reason", Text),  # not null: ours and the broker's differ, nothing is traded in it
 )
 

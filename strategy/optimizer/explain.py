@@ -92,8 +92,8 @@ def out_of_reach(model: Model) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def conflict(model: Model, deadline: float) -> Conflict:
-    """Which limits are in conflict, and the least relaxation that would work."""
+def conflict(model: Model, deadline: float, *, explain: bool = True) -> Conflict:
+    """Which limits are in conflict, and the least relaxation that would work; without `explain` only how much."""
     model = build_model(model.program, room_by_cap_alone=True)
     together = _elastic(model, frozenset(SLACK_WEIGHTS), deadline)
     if together is None:
@@ -102,6 +102,8 @@ def conflict(model: Model, deadline: float) -> Conflict:
     worst = max(slack.values(), default=0.0)
     if worst <= SLIGHT:
         return Conflict(worst, ())
+    if not explain:
+        return Conflict(worst, ("the limits are in conflict",))
     alone = []
     for family in SLACK_WEIGHTS:
         outcome = _elastic(model, frozenset({family}), deadline)

@@ -23,12 +23,15 @@ BP = 1e4
 GIVE_WAY = 1e-7  # weight; what limits give way by, beyond the conflict, when the conflict is smaller than SLIGHT
 
 
-def optimize(program: LotProgram, *, max_nodes: int = 16, time_limit_s: float = math.inf) -> Solution:
+def optimize(
+    program: LotProgram, *, max_nodes: int = 16, time_limit_s: float = math.inf, explain: bool = True
+) -> Solution:
     """The trades that minimise `risk_aversion * variance + tax_weight * tax + half_spread * trades` within the limits.
 
     With ordered relief `lot_age_hygiene` adds to what a purchase costs, in the reported objective too.
     Never sells a loss and buys the same name; sells only what `relief` disposes of. `max_nodes` bounds the
     relaxations solved after the first; `time_limit_s` (wall clock, a guard) makes the result depend on the machine.
+    Without `explain` an infeasible program is not asked which limit is to blame, which takes longer than the rest.
     The certificate compares with every plan that keeps the limits, wash-sale rule and disposal order included.
     Raises ValueError, naming field, expected and seen, where the program makes no sense.
     """
@@ -45,7 +48,7 @@ def optimize(program: LotProgram, *, max_nodes: int = 16, time_limit_s: float = 
     search.run()
     if search.best is not None:
         return _planned(model, search, search.best, began)
-    return _explained(model, search, deadline, began)
+    return _explained(model, search, deadline, began, explain=explain)
 
 
 def _planned(model: Model, search: Search, plan: Plan, began: float) -> Solution:
@@ -72,11 +75,11 @@ def _planned(model: Model, search: Search, plan: Plan, began: float) -> Solution
     )
 
 
-def _explained(model: Model, search: Search, deadline: float, began: float) -> Solution:
+def _explained(model: Model, search: Search, deadline: float, began: float, *, explain: bool) -> Solution:
     """The search found no plan: why, and where the conflict is below any share's worth, a plan after all."""
     if time.perf_counter() >= deadline:
         return _no_plan(model, "stopped", ("the time limit passed before a plan was found",), began)
-    found = conflict(model, deadline)
+    found = conflict(model, deadline, explain=explain)
     root_solved = search.root is not None and search.root.solved
     if found.slack <= SLIGHT and not root_solved:
         again = Search(model, search.max_nodes, deadline, loosen=found.slack + GIVE_WAY)

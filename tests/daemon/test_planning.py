@@ -20,6 +20,7 @@ from daemon.checks import check
 from daemon.cycle import run_cycle
 from daemon.planning import propose, scan
 from daemon.triggers import find_triggers
+from state.reasons import ReasonCode
 from state.records import IntentState, Plan, PlannedTrade, PlanState, Side, TradeReason
 
 D = Decimal
@@ -215,7 +216,8 @@ def test_the_check_sees_what_has_come_to_wait_since_the_proposal(fallen: Stage) 
     assert set(legs([proposed.plan], SELL)) == {"BBB"}
     assert check(house, snapshot, proposed) == ()
     other = fallen.execute((BUY, "BBB", 10))
-    assert any("symbol=BBB" in str(reason) for reason in check(house, snapshot, proposed))
+    said = {reason.code for reason in check(house, snapshot, proposed) if "symbol=BBB" in str(reason)}
+    assert said == {ReasonCode.WASH_WHAT_IF_DISALLOWS, ReasonCode.WASH_PURCHASE_IN_WINDOW}, "replay and calendar"
     house.store.plans.update(other.plan_id, snapshot.now, state=PlanState.FAILED)
     assert check(house, snapshot, proposed) == ()
 

@@ -325,7 +325,7 @@ def with_splits(rows: Sequence[Transaction], cuts: Sequence[tuple[int, int]]) ->
                             symbol,
                             ratio_new=Decimal(wanted[place]),
                             ratio_old=Decimal(1),
-                        )  # fmt: skip
+                        )
                     )
         found.append(replace(row, quantity=row.quantity * ratio, price=row.price / ratio))
     return found, ratio
