@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from decimal import Decimal
 
 from daemon.alerts import raise_alert
 from state.lots import Ledger, difference
 from state.records import ZERO, AlertLevel, Restatement, Transaction, WashMatch
 from state.store import Store
 
+MOST_NAMED = 5  # causes of one restatement that are named in its alert
 MOST_TOLD = 20  # restatements that get an alert of their own; the rest of a large import are summed up in one
 
 
@@ -26,7 +26,7 @@ class Taken:
     ledger: Ledger  # with the rows
     added: tuple[Transaction, ...]  # those that were new
     restated: tuple[Restatement, ...]  # sales told before whose figures are now others
-    cash: dict[str, Decimal]  # change of each account's cash, in USD
+    corrects: bool  # True when something known before no longer counts, in figures, lots or cash
 
 
 def take_in(store: Store, ledger: Ledger, transactions: Iterable[Transaction], at: datetime) -> Taken:
@@ -38,33 +38,24 @@ def take_in(store: Store, ledger: Ledger, transactions: Iterable[Transaction], a
     with store.transaction():
         added = store.journal.append(transactions, at)
         if not added:
-            return Taken(ledger, (), (), {})
+            return Taken(ledger, (), (), False)
         after = ledger.extended(added)
         changed = difference(ledger, after)
         store.lots.replace(changed.queues, changed.sales)
-        learned = tuple(row.transaction_id for row in added)
         restated = tuple(
-            replace(each, learned_at=at, causes=_causes_of(each, learned)) for each in changed.restatements
+            replace(each, learned_at=at, causes=_causes_of(each, after, added)) for each in changed.restatements
         )
         tell(store, restated, at)
-        return Taken(after, added, restated, _cash(store, added))
+        corrects = any(row.supersedes is not None or row.transaction_id in ledger.superseded for row in added)
+        return Taken(after, added, restated, corrects)
 
 
-def _cash(store: Store, added: Sequence[Transaction]) -> dict[str, Decimal]:
-    """A correction takes back what the row it supersedes did to cash."""
-    change: dict[str, Decimal] = {}
-    for row in added:
-        change[row.account_id] = change.get(row.account_id, ZERO) + row.amount
-    corrected = {row.supersedes for row in added if row.supersedes is not None}
-    for account_id, amount in store.journal.amounts(corrected).values():
-        change[account_id] = change.get(account_id, ZERO) - amount
-    return change
-
-
-def _causes_of(restatement: Restatement, learned: Sequence[str]) -> tuple[str, ...]:
-    """The purchases among the rows learned that now disallow it; where there are none, all of them."""
+def _causes_of(restatement: Restatement, ledger: Ledger, learned: Sequence[Transaction]) -> tuple[str, ...]:
+    """The purchases among the rows learned that now disallow it; where there are none, the rows of its own group."""
     bought = {match.replacement_id for match in restatement.matches}
-    return tuple(each for each in learned if each in bought) or tuple(learned[:MOST_TOLD])
+    group = ledger.group_of(restatement.symbol)
+    causes = [row.transaction_id for row in learned if row.transaction_id in bought]
+    return tuple(causes or [row.transaction_id for row in learned if row.symbol in group])
 
 
 # ------------------------------------------------------------------ what a person is told
@@ -74,7 +65,7 @@ def tell(store: Store, restated: Sequence[Restatement], at: datetime) -> None:
     """Keep restatements and raise an alert for each; many of one time are summed up."""
     store.lots.put_restatements(restated)
     for each in restated[:MOST_TOLD]:
-        key = f"restated:{each.sale_id}:{at.isoformat()}"
+        key = f"restated:{each.sale_id}:{store.lots.times_restated(each.sale_id)}"
         raise_alert(store, key, AlertLevel.WARNING, told(each), at)
     if len(restated) > MOST_TOLD:
         rest = restated[MOST_TOLD:]
@@ -101,9 +92,11 @@ def told(restatement: Restatement) -> str:
         )
         if old != new
     ]
-    cause = ""
-    if after.disallowed > before.disallowed:
-        cause = ". Cause: " + ", ".join(map(_purchase, one.matches))
+    causes = [_purchase(match) for match in one.matches] or list(one.causes[:MOST_NAMED])
+    more = len(one.causes) - MOST_NAMED
+    if not one.matches and more > 0:
+        causes.append(f"{more} more")
+    cause = f". Cause: {', '.join(causes)}" if causes else ""
     return f"Restated: {one.symbol} sold {one.disposed} in {one.account_id}: {'; '.join(differences)}{cause}"
 
 

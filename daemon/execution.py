@@ -193,6 +193,8 @@ def _work_plan(house: House, snapshot: Snapshot, plan: Plan) -> None:
         refusal = _gate(house, snapshot, plan, intent, release.quantity, todays.values())
         if refusal is None:
             intent = _send(house, snapshot, intent, release.quantity)
+            if intent.filled_quantity:  # at once: what it moved is in the broker's cash, no longer in our reckoning
+                cash = house.brokers[plan.account_id].account().cash
         elif refusal.code in PASSING:
             waiting.add(intent.symbol)
             intent = _save(house, replace(intent, reason=str(refusal)))

@@ -81,7 +81,8 @@ def liquidation_tax(house: House, account: Account, prices: Mapping[str, Decimal
     rates = rates_of(house.tax_profile)
     owed = ZERO
     for lot in house.ledger.open_lots(account.account_id):
-        owed += (lot.quantity * prices[lot.symbol] - lot.basis) * rates[lot_term(lot, on)]
+        price = prices[lot.symbol]
+        owed += (lot.quantity * price - lot.basis_at(price)) * rates[lot_term(lot, on)]
     return owed
 
 

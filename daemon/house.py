@@ -116,9 +116,11 @@ class House:
         """
         taken = take_in(self.store, self.ledger, transactions, self.clock.now())
         self._ledger = taken.ledger
-        for account_id, change in taken.cash.items():
-            if account_id in self._cash:
-                self._cash[account_id] += change
+        if taken.corrects:
+            self._cash.clear()  # added up again from the journal, without the rows that no longer count
+        for row in () if taken.corrects else taken.added:
+            if row.account_id in self._cash:
+                self._cash[row.account_id] += row.amount
         return taken.added
 
     def journal_cash(self, account_id: str) -> Decimal:
@@ -173,10 +175,12 @@ class House:
         """Lots bought as replacements (by lot id) and the name each one stands in for."""
         ledger, found = self._homes_of.get(account_id, (None, {}))
         if ledger is not self.ledger:
-            held = {lot.lot_id for lot in self.ledger.open_lots(account_id)}
+            held = self.ledger.lot_ids(account_id)
             new = [lot_id for lot_id in held if lot_id not in self._homes]
-            self._homes.update(dict.fromkeys(new) | self.store.replaced_by(new))
-            found = {lot_id: home for lot_id in sorted(held) if (home := self._homes[lot_id]) is not None}
+            if new:
+                self._homes.update(dict.fromkeys(new) | self.store.replaced_by(new))
+            homes = ((lot_id, self._homes[lot_id]) for lot_id in held)
+            found = dict(sorted((lot_id, home) for lot_id, home in homes if home is not None))
             self._homes_of[account_id] = self.ledger, found
         return found
 

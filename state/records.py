@@ -201,11 +201,22 @@ class Lot:
     covered: bool = True
     source: str = ""
     always_long: bool = False  # inherited: long-term from the first day (IRC §1223(9))
+    loss_basis: Decimal | None = None  # total; of a gift worth less than the donor's basis, what a loss counts from
 
     @property
     def basis_per_share(self) -> Decimal:
         """Adjusted basis per share, in USD."""
         return self.basis / self.quantity
+
+    def basis_at(self, price: Decimal) -> Decimal:
+        """Total basis that a sale of all of it at `price` a share is measured from, in USD.
+
+        It is `basis`, but for a gift worth less than it cost the donor: below that worth a loss counts from it, and
+        between the two there is neither gain nor loss (IRC §1015(a)).
+        """
+        if self.loss_basis is None:
+            return self.basis
+        return min(self.basis, max(self.loss_basis, self.quantity * price))
 
 
 class Term(StrEnum):
@@ -281,7 +292,7 @@ class Restatement:
     disposed: date
     before: SaleFigures
     after: SaleFigures
-    matches: tuple[WashMatch, ...] = ()  # the purchases that now disallow part of it
+    matches: tuple[WashMatch, ...] = ()  # the purchases that newly disallow part of it
     causes: tuple[str, ...] = ()  # ids of the journal rows that were learned
     learned_at: datetime | None = None
 

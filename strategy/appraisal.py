@@ -126,7 +126,7 @@ def appraise(
             trigger = NEVER
         else:
             trigger = trigger_of_age(t0, (today - lot.adjusted_acquired).days, role, profile, policy)
-        gain = lot.quantity * price - lot.basis if lot.basis_known else ZERO
+        gain = lot.quantity * price - lot.basis_at(price) if lot.basis_known else ZERO
         return AppraisedLot(lot, price, gain, rates[if_sold], role, trigger)
 
     return tuple(appraised(lot) for lot in queue)

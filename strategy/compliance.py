@@ -273,7 +273,9 @@ def _has_loss(trade: PlannedTrade, facts: ComplianceFacts) -> bool:
 
     def at_a_loss(row: PlannedLot) -> bool:
         lot = lots.get(row.lot_id)
-        return row.gain_loss < 0 or lot is None or not lot.basis_known or trade.price < lot.basis_per_share
+        if row.gain_loss < 0 or lot is None or not lot.basis_known:
+            return True
+        return lot.quantity * trade.price < lot.basis_at(trade.price)
 
     return not trade.lots or any(at_a_loss(row) for row in trade.lots)
 

@@ -283,7 +283,7 @@ def _up_to_a_block(situation: Situation, name: str, queue: Sequence[Lot]) -> lis
     washes = name in situation.masks.no_loss_sale
     worst = price * (1 - Decimal(repr(situation.adverse_moves.get(name, 0.0))))
     for place, lot in enumerate(queue):
-        is_loss = not lot.basis_known or lot.basis > lot.quantity * worst
+        is_loss = not lot.basis_known or lot.basis_at(worst) > lot.quantity * worst
         if (washes and is_loss) or 1 - float(lot.basis_per_share / price) > situation.gain_max:
             return [True] * place + [False] * (len(queue) - place)
     return [True] * len(queue)
@@ -391,7 +391,8 @@ def planned_lots(queue: Sequence[Lot], quantity: Decimal, price: Decimal, today:
         if left <= 0:
             break
         part = min(left, lot.quantity)
-        basis = lot.basis if part == lot.quantity else (lot.basis * part / lot.quantity).quantize(Decimal("0.000001"))
+        whole = lot.basis_at(price)
+        basis = whole if part == lot.quantity else (whole * part / lot.quantity).quantize(Decimal("0.000001"))
         planned.append(
             PlannedLot(
                 lot_id=lot.lot_id,

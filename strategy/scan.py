@@ -100,7 +100,7 @@ def blocked_losses(queues: Mapping[str, Sequence[Lot]], prices: Mapping[str, Dec
         require_price(price)
         blocked = gains = gains_in_front = ZERO
         for lot in queue:
-            gain = lot.quantity * price - lot.basis if lot.basis_known else ZERO
+            gain = lot.quantity * price - lot.basis_at(price) if lot.basis_known else ZERO
             if gain > 0:
                 gains += gain
             elif gain < 0 and gains > 0:
@@ -112,7 +112,7 @@ def blocked_losses(queues: Mapping[str, Sequence[Lot]], prices: Mapping[str, Dec
 
 
 def _may_be_loss(lot: Lot, price: Decimal) -> bool:
-    return not lot.basis_known or lot.quantity * price < lot.basis
+    return not lot.basis_known or lot.quantity * price < lot.basis_at(price)
 
 
 @dataclass(frozen=True)

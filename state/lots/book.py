@@ -47,6 +47,7 @@ class Origin:
     basis_known: bool
     source: str
     received: date | None = None  # the day of the gift, where the donor's dates are the lot's
+    purchase_id: str = ""  # first fill of the day: an order filled over several days is one lot of several purchases
 
 
 @dataclass(slots=True, eq=False)
@@ -155,6 +156,7 @@ class Parcel:
             basis_known=origin.basis_known,
             source=origin.source,
             always_long=origin.inherited,
+            loss_basis=self.loss_basis,
         )
 
 
@@ -220,12 +222,14 @@ class Book:
     sequence: int = 0
     orders: dict[tuple[str, str, str], tuple[str, date]] = field(default_factory=dict)  # (account, symbol, order) of
     # each purchase so far -> its lot, and the last day on which it was filled
-    lot_of_fill: dict[str, str] = field(default_factory=dict)  # later fills of an order -> its lot
+    purchase_of_fill: dict[str, str] = field(default_factory=dict)  # later fills of a day -> the first of their order
+    successors: dict[str, str] = field(default_factory=dict)  # rows corrected -> the rows that stand for them
     splits: SplitReports = field(default_factory=dict)  # already applied or reported again
     selling: Queue = field(default_factory=list)  # parcels of the trade now processed, in the order of processing
     last_date: date = date.min  # of the last event
     last_at: datetime | None = None  # latest known instant on last_date
     last_event: Transaction | CorporateAction | None = None
+    last_trade: Transaction | None = None  # first of the sales that last_event is one trade with
 
     def copy(self) -> Book:
         """A book that can go on without touching this one. Losses out of every window are left behind."""
@@ -238,11 +242,13 @@ class Book:
             short_losses=[loss.copy() for loss in self.short_losses],
             sequence=self.sequence,
             orders=dict(self.orders),
-            lot_of_fill=dict(self.lot_of_fill),
+            purchase_of_fill=dict(self.purchase_of_fill),
+            successors=self.successors,
             splits=dict(self.splits),
             last_date=self.last_date,
             last_at=self.last_at,
             last_event=self.last_event,
+            last_trade=self.last_trade,
         )
 
     def queue(self, account_id: str, symbol: str) -> Queue:

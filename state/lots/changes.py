@@ -47,14 +47,18 @@ def difference(before: Ledger, after: Ledger) -> Difference:
                 sales[sale_id] = now
                 told, is_now = figures_of(was), figures_of(now)
                 if was and told != is_now:
-                    restated.append(_restatement(was[0], now, told, is_now))
+                    restated.append(_restatement(was, now, told, is_now))
     restated.sort(key=lambda each: (each.disposed, each.account_id, each.sale_id))
     return Difference(queues, sales, tuple(restated))
 
 
-def _restatement(sale: RealizedRow, now: Iterable[RealizedRow], told: SaleFigures, is_now: SaleFigures) -> Restatement:
-    matches = tuple(match for row in now for match in row.matches)
-    return Restatement(sale.sale_id, sale.account_id, sale.symbol, sale.disposed, told, is_now, matches)
+def _restatement(
+    was: Sequence[RealizedRow], now: Sequence[RealizedRow], told: SaleFigures, is_now: SaleFigures
+) -> Restatement:
+    sale = was[0]
+    known = {match for row in was for match in row.matches}
+    new = tuple(match for row in now for match in row.matches if match not in known)
+    return Restatement(sale.sale_id, sale.account_id, sale.symbol, sale.disposed, told, is_now, new)
 
 
 def figures_of(rows: Iterable[RealizedRow]) -> SaleFigures:
@@ -98,6 +102,7 @@ def _alike(had: Sequence[Parcel], has: Sequence[Parcel]) -> bool:
         and one.basis == other.basis
         and one.adjusted == other.adjusted
         and one.wash == other.wash
+        and one.loss_basis == other.loss_basis
         and one.origin.lot_id == other.origin.lot_id
         and one.origin.acquired == other.origin.acquired
         and one.origin.basis_known == other.origin.basis_known

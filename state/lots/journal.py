@@ -24,7 +24,7 @@ the same row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
@@ -158,34 +158,50 @@ def corrected_in_place(rows: Iterable[Event], superseded: frozenset[str]) -> lis
     return [row for row in result if row is not None]
 
 
-def replaced(
-    events: Iterable[Event], gone: Set[str], added: Sequence[Event], known: Mapping[str, Transaction]
-) -> list[Event]:
-    """`events` without those whose id is in `gone`, their corrections in their places, what else is `added` after all.
+def check_corrections(
+    fresh: Iterable[Transaction], known: Mapping[str, Transaction], superseded: frozenset[str]
+) -> None:
+    """Raises InvalidTransactionError for rows that correct each other in a circle, and ConflictingTransactionError
+    where two rows correct one and both would count. `known` holds the whole journal, `fresh` the rows just learned."""
+    corrections = [row for row in fresh if row.supersedes is not None]
+    if not corrections:
+        return
+    for row in corrections:
+        chain, older = [row.transaction_id], row.supersedes
+        while older is not None:
+            if older in chain:
+                _refuse(row, "supersedes", "a row that does not lead back to this one", " -> ".join([*chain, older]))
+            chain.append(older)
+            before = known.get(older)
+            older = before.supersedes if before is not None else None
+    wanted = {row.supersedes for row in corrections}
+    first: dict[str, Transaction] = {}
+    for row in known.values():
+        if row.supersedes in wanted and row.transaction_id not in superseded and (row.quantity or row.amount):
+            other = first.setdefault(row.supersedes or "", row)
+            if other is not row:
+                raise ConflictingTransactionError(
+                    f"Transactions {other.transaction_id} and {row.transaction_id} both correct {row.supersedes}, and "
+                    "both would count. Expected one correction of a row, and a later one to supersede the earlier.",
+                    transaction_id=row.transaction_id,
+                    account_id=row.account_id,
+                    symbol=row.symbol,
+                )
 
-    `known` is the journal by id: a correction of a correction stands where the first of them stood.
-    """
-    instead: dict[str, Event] = {}
-    after = []
-    for row in added:
-        places = [each for each in _corrects(row, known) if each in gone and each not in instead]
-        if places:
-            instead[places[0]] = row
-        else:
-            after.append(row)
-    kept = [
-        instead.get(event.transaction_id) if isinstance(event, Transaction) and event.transaction_id in gone else event
-        for event in events
-    ]
-    return [*(event for event in kept if event is not None), *after]
 
-
-def _corrects(row: Event, known: Mapping[str, Transaction]) -> Iterator[str]:
-    """Ids of the rows that `row` corrects, the next one first, as far back as they have a place to give."""
-    later: Event | None = row
-    while isinstance(later, Transaction) and later.quantity and later.supersedes is not None:
-        yield later.supersedes
-        later = known.get(later.supersedes)
+def successors(rows: Iterable[Event]) -> dict[str, str]:
+    """Id of each row that was corrected -> id of the row that stands for it now, where one does."""
+    later = {
+        row.supersedes: row.transaction_id
+        for row in rows
+        if isinstance(row, Transaction) and row.supersedes is not None and row.quantity
+    }
+    found = {}
+    for old, new in later.items():
+        while new in later:
+            new = later[new]
+        found[old] = new
+    return found
 
 
 # ------------------------------------------------------------------ what happened first

@@ -25,7 +25,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from state.lots.book import OpenLoss, Rules
-from state.lots.journal import SECURITY_KINDS, Event, admit, corrected_in_place, counts
+from state.lots.journal import SECURITY_KINDS, Event, admit, check_corrections
 from state.lots.money import CONTEXT, plain
 from state.lots.policy import Classes, LedgerPolicy
 from state.lots.unit import Unit
@@ -51,6 +51,7 @@ class Ledger:
         "_known",
         "_links",
         "_policy",
+        "_positions",
         "_rules",
         "_superseded",
         "_transactions",
@@ -66,6 +67,11 @@ class Ledger:
     _rules: Rules
     _links: Classes
     _units: dict[str, Unit]
+    _positions: dict[str, dict[str, Decimal]]  # by account, as they were asked for
+
+    def __init__(self) -> None:
+        """An empty shell; make one with `replay`."""
+        self._positions = {}
 
     # ------------------------------------------------------------------ making
 
@@ -90,10 +96,10 @@ class Ledger:
         with localcontext(CONTEXT):
             ledger._transactions = tuple(admit(ledger._known, transactions, ledger._accounts))
             ledger._superseded = _superseded(ledger._transactions)
+            check_corrections(ledger._transactions, ledger._known, ledger._superseded)
             ledger._rules, ledger._links = _rules(ledger._accounts, policy, ledger._actions)
             rows = ledger._by_unit([*ledger._actions, *ledger._transactions])
-            events = {key: corrected_in_place(each, ledger._superseded) for key, each in rows.items()}
-            ledger._units = {key: Unit.replayed(each, ledger._rules) for key, each in events.items() if each}
+            ledger._units = {key: Unit.replayed(each, ledger._superseded, ledger._rules) for key, each in rows.items()}
         return ledger
 
     def extended(self, transactions: Iterable[Transaction]) -> Ledger:
@@ -112,19 +118,18 @@ class Ledger:
             later._transactions = self._transactions + tuple(fresh)
             corrected = _superseded(fresh)
             later._superseded = self._superseded | corrected
+            check_corrections(fresh, known, later._superseded)
             later._units = dict(self._units)
             touched = later._by_unit(fresh)
             for key in later._by_unit(self._known[each] for each in corrected if each in self._known):
                 touched.setdefault(key, [])
             for key, rows in touched.items():
                 unit = self._units.get(key)
-                if unit is None:
-                    events = corrected_in_place(rows, later._superseded)
-                    if events:
-                        later._units[key] = Unit.replayed(events, self._rules)
-                else:
-                    added = [row for row in rows if counts(row, later._superseded)]
-                    later._units[key] = unit.extended(added, corrected, known)
+                later._units[key] = (
+                    Unit.replayed(rows, later._superseded, self._rules)
+                    if unit is None
+                    else unit.extended(rows, corrected, later._superseded)
+                )
         return later
 
     def _by_unit(self, events: Iterable[Event]) -> dict[str, list[Event]]:
@@ -152,6 +157,11 @@ class Ledger:
     def transactions(self) -> tuple[Transaction, ...]:
         """Every row of the journal, in the order given, repeated rows once."""
         return self._transactions
+
+    @property
+    def superseded(self) -> frozenset[str]:
+        """Ids of the rows that another row corrects, known or not."""
+        return self._superseded
 
     @property
     def corporate_actions(self) -> tuple[CorporateAction, ...]:
@@ -187,8 +197,17 @@ class Ledger:
 
     def positions(self, account_id: str) -> dict[str, Decimal]:
         """Shares held in an account, by symbol; symbols with none are left out."""
-        held = (item for unit in self._units.values() for item in unit.positions().items())
-        return dict(sorted((symbol, quantity) for (owner, symbol), quantity in held if owner == account_id))
+        found = self._positions.get(account_id)
+        if found is None:
+            held = (item for unit in self._units.values() for item in unit.positions().items())
+            found = dict(sorted((symbol, quantity) for (owner, symbol), quantity in held if owner == account_id))
+            self._positions[account_id] = found
+        return dict(found)
+
+    def lot_ids(self, account_id: str) -> frozenset[str]:
+        """Ids of the open lots of an account."""
+        lots = (lot for unit in self._units.values() for lot in unit.lots())
+        return frozenset(lot.lot_id for lot in lots if lot.account_id == account_id)
 
     def disposal_queue(self, account_id: str, symbol: str) -> tuple[Lot, ...]:
         """Open lots in the order the account's relief method disposes of them, the next one first."""

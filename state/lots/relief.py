@@ -41,10 +41,11 @@ def pool(book: Book, account_id: str, symbol: str) -> None:
     """Average basis: every share of the queue gets the same basis; dates stay (Reg. §1.1012-1(e))."""
     queue = [parcel for parcel in book.queue(account_id, symbol) if parcel.sale is None]
     for parcel in queue:
-        if parcel.loss_basis is not None:
+        if parcel.loss_basis is not None or not parcel.origin.basis_known:
             raise UnsupportedTransactionError(
-                f"Lot {parcel.origin.lot_id} of {symbol} in account {account_id}: expected no gift worth less than the "
-                "donor's basis among shares of averaged basis, was one. The ledger does not know the tax treatment.",
+                f"Lot {parcel.origin.lot_id} of {symbol} in account {account_id}: expected one known basis a lot "
+                "among shares of averaged basis, was a gift worth less than the donor's basis, or a lot of unknown "
+                "basis. The ledger does not know the tax treatment; import the basis, or do not average.",
                 transaction_id=parcel.origin.lot_id,
                 account_id=account_id,
                 symbol=symbol,
@@ -114,8 +115,11 @@ def _carve_named(book: Book, row: Transaction, queue: Sequence[Parcel], quantity
         )
     taken: list[Parcel] = []
     for selection in row.lots:
-        lot_id = book.lot_of_fill.get(selection.lot_id, selection.lot_id)
-        parcels = [each for each in queue if each.origin.lot_id == lot_id and each not in taken]
+        named_id = book.successors.get(selection.lot_id, selection.lot_id)
+        purchase_id = book.purchase_of_fill.get(named_id, named_id)
+        purchased = [each for each in queue if each.origin.purchase_id == purchase_id and each not in taken]
+        others = [each for each in queue if each.origin.lot_id == purchase_id and each not in taken]
+        parcels = [*purchased, *(each for each in others if each not in purchased)]
         held = sum((each.quantity for each in parcels), ZERO)
         if held < selection.quantity:
             raise UnknownLotError(

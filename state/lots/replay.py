@@ -49,13 +49,14 @@ def run(book: Book, events: Sequence[Event], at_new_day: Callable[[date, int], N
     joined = {part.transaction_id for parts in fills.values() for part in parts[1:]}
     position, count = 0, len(ordered)
     while position < count:
-        if at_new_day is not None and position and day_of(ordered[position]) > book.last_date:
-            at_new_day(day_of(ordered[position]), position)
-        event = first_report(ordered[position], book.splits)
+        given = ordered[position]
+        if at_new_day is not None and position and day_of(given) > book.last_date:
+            at_new_day(day_of(given), position)
+        _mark(book, given)
+        event = first_report(given, book.splits)
         position += 1
         if event is None:
             continue
-        _mark(book, event)
         if isinstance(event, CorporateAction):
             _corporate_action(book, event)
         elif event.kind in ACQUISITIONS:
@@ -63,11 +64,13 @@ def run(book: Book, events: Sequence[Event], at_new_day: Callable[[date, int], N
                 _acquire(book, fills.get(event.transaction_id, [event]))
         elif event.kind is TransactionKind.SELL:
             trade = [event]
+            book.last_trade = event
             while position < count and same_trade(event, ordered[position]):
                 sale = ordered[position]
                 assert isinstance(sale, Transaction)
                 trade.append(sale)
                 _mark(book, sale)
+                book.last_trade = event
                 position += 1
             _sell(book, trade)
         elif event.kind in SHORTS:
@@ -81,6 +84,7 @@ def _mark(book: Book, event: Event) -> None:
     day = day_of(event)
     if day != book.last_date:
         book.last_date, book.last_at = day, None
+    book.last_trade = None
     at = instant(event)
     if at is not None and (book.last_at is None or at > book.last_at):
         book.last_at = at
@@ -116,7 +120,7 @@ def continues(book: Book, events: Sequence[Event]) -> bool:
         return day_of(first) >= book.last_date
     if rank(first) < rank(last):
         return False
-    if isinstance(last, Transaction) and last.kind is TransactionKind.SELL and same_trade(last, first):
+    if book.last_trade is not None and same_trade(book.last_trade, first):
         return False
     instants = [instant(event) for event in events if day_of(event) == book.last_date]
     return book.last_at is None or all(at is None or at > book.last_at for at in instants)
@@ -144,14 +148,13 @@ def _acquire(book: Book, parts: Sequence[Transaction]) -> None:
     The fills of an order are one lot, whatever the day; each day's have a basis and dates of their own.
     """
     row = parts[0]
-    lot_id = row.transaction_id
+    lot_id = purchase_id = row.transaction_id
     if row.order_id is not None and row.kind in PURCHASES:
         order = row.account_id, row.symbol or "", row.order_id
         lot_id, _ = book.orders.get(order, (lot_id, row.trade_date))
         book.orders[order] = lot_id, row.trade_date
-    for part in parts:
-        if part.transaction_id != lot_id:
-            book.lot_of_fill[part.transaction_id] = lot_id
+    for part in parts[1:]:
+        book.purchase_of_fill[part.transaction_id] = purchase_id
     opening = row.kind is TransactionKind.OPENING_LOT
     dated = opening or row.kind is TransactionKind.GIFT_IN
     acquired = row.acquired if dated and row.acquired is not None else row.trade_date
@@ -166,6 +169,7 @@ def _acquire(book: Book, parts: Sequence[Transaction]) -> None:
         basis_known=not opening or bool(row.price),
         source=row.source,
         received=row.trade_date if row.kind is TransactionKind.GIFT_IN else None,
+        purchase_id=purchase_id,
     )
     quantity = sum([part.quantity for part in parts], ZERO)
     basis = sum([part.quantity * part.price + part.fees for part in parts], ZERO)

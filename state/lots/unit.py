@@ -25,7 +25,7 @@ from datetime import date
 from decimal import Decimal, localcontext
 
 from state.lots.book import Book, Rules
-from state.lots.journal import Event, counts, day_of, replaced
+from state.lots.journal import Event, corrected_in_place, counts, day_of, successors
 from state.lots.money import CONTEXT
 from state.lots.relief import disposal_order
 from state.lots.replay import continues, run
@@ -45,11 +45,15 @@ class Checkpoint:
 
 
 class Unit:
-    """The events of a unit in the order given, its finished book, and checkpoints on the way, oldest first."""
+    """The rows of a unit in the order given, those of them that count, the finished book, and checkpoints on the way,
+    oldest first."""
 
-    __slots__ = ("_lots", "_positions", "_queues", "book", "checkpoints", "events")
+    __slots__ = ("_lots", "_positions", "_queues", "book", "checkpoints", "events", "rows")
 
-    def __init__(self, events: tuple[Event, ...], book: Book, checkpoints: tuple[Checkpoint, ...] = ()) -> None:
+    def __init__(
+        self, rows: tuple[Event, ...], events: tuple[Event, ...], book: Book, checkpoints: tuple[Checkpoint, ...] = ()
+    ) -> None:
+        self.rows = rows
         self.events = events
         self.book = book
         self.checkpoints = checkpoints
@@ -58,15 +62,21 @@ class Unit:
         self._queues: dict[tuple[str, str], tuple[Lot, ...]] = {}
 
     @classmethod
-    def replayed(cls, events: Sequence[Event], rules: Rules) -> Unit:
-        """The unit from its events, replayed from the first."""
-        return cls._run(tuple(events), events, Book(rules), ())
+    def replayed(cls, rows: Sequence[Event], superseded: frozenset[str], rules: Rules) -> Unit:
+        """The unit from its rows, replayed from the first."""
+        events = tuple(corrected_in_place(rows, superseded))
+        return cls._run(tuple(rows), events, events, Book(rules), ())
 
     @classmethod
     def _run(
-        cls, events: tuple[Event, ...], tail: Sequence[Event], book: Book, checkpoints: tuple[Checkpoint, ...]
+        cls,
+        rows: tuple[Event, ...],
+        events: tuple[Event, ...],
+        tail: Sequence[Event],
+        book: Book,
+        checkpoints: tuple[Checkpoint, ...],
     ) -> Unit:
-        """Runs `tail` on `book`, keeping checkpoints on the way. `events` is everything the unit then has."""
+        """Runs `tail`, the last of `events`, on `book`, keeping checkpoints on the way."""
         kept = list(checkpoints)
         before = len(events) - len(tail)
         apart = max(LEAST_APART, len(events) // MOST_KEPT)
@@ -76,33 +86,42 @@ class Unit:
             if seen - (kept[-1].seen if kept else 0) >= apart:
                 kept.append(Checkpoint(day, book.copy(), seen))
 
+        book.successors = successors(rows)
         run(book, tail, keep)
-        return cls(events, book, _thinned(kept))
+        return cls(rows, events, book, _thinned(kept))
 
-    def extended(self, added: Sequence[Event], corrected: frozenset[str], known: Mapping[str, Transaction]) -> Unit:
-        """The unit with `added` events, and without those whose id is in `corrected`; equals a full replay.
+    def extended(self, fresh: Sequence[Event], corrected: frozenset[str], superseded: frozenset[str]) -> Unit:
+        """The unit with more rows; equals a replay of all of them.
 
-        `known` is the whole journal by id. Returns itself when nothing changes.
+        `corrected` are the ids that the rows just learned supersede, here or in other units; `superseded` all such ids.
         """
-        gone = [event for event in self.events if not counts(event, corrected)] if corrected else []
-        if gone:
-            return self._again(tuple(replaced(self.events, corrected, added, known)), [*added, *gone])
+        rows = (*self.rows, *fresh)
+        if any(_is_correction(row, superseded) for row in fresh) or any(_id(each) in corrected for each in self.events):
+            events = tuple(corrected_in_place(rows, superseded))
+            before, after = set(map(id, self.events)), set(map(id, events))
+            changed = [event for event in events if id(event) not in before]
+            changed += [event for event in self.events if id(event) not in after]
+            return self._again(rows, events, changed) if changed else Unit(rows, events, self.book, self.checkpoints)
+        added = [row for row in fresh if counts(row, superseded)]
+        events = (*self.events, *added)
         if not added:
-            return self
+            return Unit(rows, events, self.book, self.checkpoints)
         if not continues(self.book, added):
-            return self._again((*self.events, *added), added)
+            return self._again(rows, events, added)
         book = self.book.copy()
         run(book, added)
-        return Unit((*self.events, *added), book, self._with_own_book(min(map(day_of, added))))
+        return Unit(rows, events, book, self._checkpoints_before(min(map(day_of, added))))
 
-    def _with_own_book(self, day: date) -> tuple[Checkpoint, ...]:
-        """The checkpoints, with the finished book as one more where it is far enough from the last."""
-        last = self.checkpoints[-1].seen if self.checkpoints else 0
-        if day <= self.book.last_date or len(self.events) - last < LEAST_APART:
-            return self.checkpoints
-        return _thinned([*self.checkpoints, Checkpoint(day, self.book, len(self.events))])
+    def _checkpoints_before(self, day: date) -> tuple[Checkpoint, ...]:
+        """The checkpoints that hold when something is added on `day`, with the finished book as one more where it is
+        far enough from the last."""
+        kept = [each for each in self.checkpoints if each.day <= day]
+        last = kept[-1].seen if kept else 0
+        if day > self.book.last_date and len(self.events) - last >= LEAST_APART:
+            kept.append(Checkpoint(day, self.book, len(self.events)))
+        return _thinned(kept)
 
-    def _again(self, events: tuple[Event, ...], changed: Sequence[Event]) -> Unit:
+    def _again(self, rows: tuple[Event, ...], events: tuple[Event, ...], changed: Sequence[Event]) -> Unit:
         """The unit of `events`, replayed from the last checkpoint that `changed` does not reach behind."""
         earliest = min(map(_reaches, changed))
         for place in range(len(self.checkpoints) - 1, -1, -1):
@@ -111,8 +130,8 @@ class Unit:
                 continue
             tail = [event for event in events if day_of(event) >= start.day]
             if all(_reaches(event) >= start.day for event in tail):
-                return Unit._run(events, tail, start.book.copy(), self.checkpoints[: place + 1])
-        return Unit.replayed(events, self.book.rules)
+                return Unit._run(rows, events, tail, start.book.copy(), self.checkpoints[: place + 1])
+        return Unit._run(rows, events, events, Book(self.book.rules), ())
 
     def lots(self) -> tuple[Lot, ...]:
         """Open lots, by account, symbol and age."""
@@ -148,9 +167,18 @@ def _thinned(checkpoints: Sequence[Checkpoint]) -> tuple[Checkpoint, ...]:
     """At most MOST_KEPT of them: every second of the older half goes when there are more."""
     kept = list(checkpoints)
     while len(kept) > MOST_KEPT:
-        half = len(kept) // 2
+        half = max(len(kept) // 2, 2)
         kept = [*kept[:half:2], *kept[half:]]
     return tuple(kept)
+
+
+def _id(event: Event) -> str:
+    return event.transaction_id if isinstance(event, Transaction) else event.action_id
+
+
+def _is_correction(row: Event, superseded: frozenset[str]) -> bool:
+    """True for a row that corrects another, or was corrected before it came."""
+    return isinstance(row, Transaction) and (row.supersedes is not None or row.transaction_id in superseded)
 
 
 def _reaches(event: Event) -> date:

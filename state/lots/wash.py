@@ -199,8 +199,7 @@ def _claims(book: Book, parcel: Parcel) -> Iterator[OpenLoss]:
             start += 1
         book.first_loss = start
     for loss in losses[start:]:
-        open_and_near = loss.quantity and loss.amount_known and earliest <= loss.sold <= latest
-        if open_and_near and loss.lot_id != parcel.origin.lot_id:
+        if loss.quantity and loss.amount_known and earliest <= loss.sold <= latest:
             yield loss
 
 

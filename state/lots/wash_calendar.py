@@ -16,13 +16,13 @@ A sale whose basis is not known counts as a loss. `block_rebuy_after="any_sale"`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal, localcontext
 from typing import Literal
 
-from state.lots.book import Parcel
+from state.lots.book import OpenLoss, Parcel
 from state.lots.ledger import Ledger
 from state.lots.money import CONTEXT, cents, plain
 from state.lots.unit import Unit
@@ -69,27 +69,33 @@ def wash_calendar(ledger: Ledger, as_of: date, *, block_rebuy_after: BlockRebuyA
 
 def _open_losses(ledger: Ledger, as_of: date) -> Iterator[CalendarEntry]:
     """One entry for each sale with shares whose loss a purchase could still disallow."""
-    entries: dict[str, CalendarEntry] = {}
+    sales: dict[tuple[str, date], list[tuple[RealizedRow, OpenLoss]]] = {}
     for row, loss in ledger.open_losses():
-        if abs(loss.sold - as_of) > WINDOW:
-            continue
-        earlier = entries.get(row.sale_id)
-        quantity = loss.quantity + (earlier.quantity if earlier else ZERO)
-        symbols = ledger.group_of(loss.symbol)
-        amount = (
-            f"a loss of ${cents(loss.loss)} still open" if loss.amount_known else "a loss unless its basis is found"
-        )
-        entries[row.sale_id] = CalendarEntry(
+        if abs(loss.sold - as_of) <= WINDOW:
+            sales.setdefault((row.sale_id, loss.sold), []).append((row, loss))
+    for (sale_id, sold), lots in sales.items():
+        row = lots[0][0]
+        symbols = ledger.group_of(lots[0][1].symbol)
+        quantity = sum([loss.quantity for _, loss in lots], ZERO)
+        yield CalendarEntry(
             symbols=symbols,
-            until=loss.sold + WINDOW,
+            until=sold + WINDOW,
             account_id=row.account_id,
-            cause_id=row.sale_id,
-            cause_date=loss.sold,
-            reason=f"{_sold(row, quantity)} at a loss ({amount}); {_buying(symbols)} until {loss.sold + WINDOW} "
+            cause_id=sale_id,
+            cause_date=sold,
+            reason=f"{_sold(row, quantity)} at a loss ({_amount(lots)}); {_buying(symbols)} until {sold + WINDOW} "
             "would disallow it.",
             quantity=quantity,
         )
-    yield from entries.values()
+
+
+def _amount(lots: Sequence[tuple[RealizedRow, OpenLoss]]) -> str:
+    """How much of a sale's loss is still open, in words."""
+    known = sum([loss.loss for _, loss in lots if loss.amount_known], ZERO)
+    told = [f"a loss of ${cents(known)} still open"] if known else []
+    if any(not loss.amount_known for _, loss in lots):
+        told.append("a loss unless its basis is found")
+    return ", and ".join(told)
 
 
 def _other_sales(ledger: Ledger, as_of: date, listed: set[str]) -> Iterator[CalendarEntry]:
@@ -115,13 +121,13 @@ def _other_sales(ledger: Ledger, as_of: date, listed: set[str]) -> Iterator[Cale
 
 def _recent_purchases(ledger: Ledger, unit: Unit, as_of: date) -> Iterator[CalendarEntry]:
     """Purchases of the window, held and not used as replacement, that another lot's loss would meet."""
-    recent: dict[tuple[str, str], list[Parcel]] = {}
+    recent: dict[tuple[str, str], list[Parcel]] = {}  # by purchase and account
     for (account_id, _), queue in unit.book.queues.items():
         for parcel in queue:
             origin = parcel.origin
             if origin.is_purchase and not parcel.replaces and abs(origin.acquired - as_of) <= WINDOW:
-                recent.setdefault((origin.lot_id, account_id), []).append(parcel)
-    for (lot_id, account_id), parcels in recent.items():
+                recent.setdefault((origin.purchase_id, account_id), []).append(parcel)
+    for (purchase_id, account_id), parcels in recent.items():
         bought = parcels[0]
         symbols = _sellable_at_a_loss(ledger, unit, bought)
         if not symbols:
@@ -132,7 +138,7 @@ def _recent_purchases(ledger: Ledger, unit: Unit, as_of: date) -> Iterator[Calen
             symbols=symbols,
             until=until,
             account_id=account_id,
-            cause_id=lot_id,
+            cause_id=purchase_id,
             cause_date=bought.origin.acquired,
             reason=f"{plain(quantity)} {bought.symbol} bought on {bought.origin.acquired} in account {account_id} are "
             f"held; a loss on another lot of {_named(symbols)} sold until {until} would be disallowed.",

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
-from sqlalchemy import bindparam, func, literal, select, union_all
+from sqlalchemy import func, select
 
 from state.records import Side, TradeReason
 from state.store import schema
@@ -25,7 +25,7 @@ from state.store.operations import (
     PositionRow,
     Positions,
 )
-from state.store.trading import OPEN_INTENTS, OPEN_PLANS, Approval, FillRow, Orders, Plans
+from state.store.trading import Approval, FillRow, Orders, Plans
 
 __all__ = [
     "Approval",
@@ -99,7 +99,9 @@ class Store:
 
     def is_work_waiting(self, account_id: str) -> bool:
         """True while a plan, an intent or a command is open."""
-        return self.database.execute(_WAITING, {"account_id": account_id}).first() is not None
+        return (
+            self.plans.is_any_open(account_id) or self.orders.is_any_open(account_id) or self.commands.is_any_waiting()
+        )
 
     def harvested(self) -> tuple[tuple[date, str], ...]:
         """Session and symbol of every leg that sold at a loss on purpose and was filled, oldest first."""
@@ -118,15 +120,3 @@ class Store:
     def close(self) -> None:
         """Release the file."""
         self.database.close()
-
-
-_WAITING = union_all(
-    select(literal(1)).where(
-        schema.rebalancing_events.c.account_id == bindparam("account_id"),
-        schema.rebalancing_events.c.state.in_(OPEN_PLANS),
-    ),
-    select(literal(1)).where(
-        schema.orders.c.account_id == bindparam("account_id"), schema.orders.c.state.in_(OPEN_INTENTS)
-    ),
-    select(literal(1)).where(schema.commands.c.taken_at.is_(None)),
-).limit(1)

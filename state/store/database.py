@@ -152,6 +152,11 @@ class Database:
                 for name, decode, value in zip(names, decoders, row, strict=True)
             }
 
+    def exists(self, table: Table, where: str, parameters: Sequence[Any] = ()) -> bool:
+        """True when a row of the table meets the condition."""
+        found = self._raw.execute(f'SELECT 1 FROM "{table.name}" WHERE {where} LIMIT 1', parameters)
+        return found.fetchone() is not None
+
     def _check_revision(self) -> None:
         found = self._raw.execute("SELECT version_num FROM alembic_version").fetchone()
         if found is None or found[0] != HEAD_REVISION:

@@ -120,10 +120,6 @@ class Journal:
         ).scalars()
         return sum(rows, Decimal(0))
 
-    def amounts(self, transaction_ids: Iterable[str]) -> dict[str, tuple[str, Decimal]]:
-        """Account and effect on cash of each row that is there, by id."""
-        return {key: (row.account_id, row.amount) for key, row in self._find(transaction_ids).items()}
-
     def learned_since(self, instant: datetime, account_id: str) -> bool:
         """True when something other than executions of our own orders in `account_id` was learned after `instant`."""
         table = schema.transactions
@@ -168,6 +164,11 @@ class DerivedLots:
     def put_restatements(self, restatements: Iterable[Restatement]) -> None:
         """Add restatements. Append-only: what was told is not untold."""
         self._db.insert(schema.restatements, map(row_of, restatements))
+
+    def times_restated(self, sale_id: str) -> int:
+        """How often a sale's figures were restated."""
+        table = schema.restatements
+        return int(self._db.execute(select(func.count()).where(table.c.sale_id == sale_id)).scalar_one())
 
     def restatements(self, since: date | None = None) -> tuple[Restatement, ...]:
         """Restatements in the order they were learned, of sales disposed of from `since` on."""

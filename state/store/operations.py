@@ -215,6 +215,10 @@ class Commands:
         statement = select(table).where(table.c.taken_at.is_(None)).order_by(table.c.created_at, table.c.command_id)
         return tuple(Command(**row) for row in self._db.execute(statement).mappings())
 
+    def is_any_waiting(self) -> bool:
+        """True while a command has not been taken."""
+        return self._db.exists(schema.commands, "taken_at IS NULL")
+
     def take(self, command_id: str, at: datetime, outcome: str) -> None:
         """Note what became of a command."""
         table = schema.commands

@@ -100,6 +100,7 @@ tax_lots = Table(
     Column("covered", Boolean, nullable=False),
     Column("source", Text, nullable=False),
     Column("always_long", Boolean, nullable=False, server_default="0"),
+    Column("loss_basis", ExactDecimal),
 )
 
 realized_gains = Table(

@@ -100,10 +100,8 @@ class Plans:
                 reasons=plan.reasons,
             )
             self._remembered.pop(plan.plan_id, None)
-            table = schema.rebalancing_trades
-            for trade in plan.trades:
-                where = (table.c.plan_id == plan.plan_id, table.c.leg == trade.leg)
-                self._db.execute(update(table).where(*where).values(row_of(trade)))
+            self._db.delete(schema.rebalancing_trades, ("plan_id",), [(plan.plan_id,)])
+            self._db.insert(schema.rebalancing_trades, (row_of(trade, plan_id=plan.plan_id) for trade in plan.trades))
 
     def get(self, plan_id: str) -> Plan | None:
         """One plan with its trades."""
@@ -132,6 +130,11 @@ class Plans:
         rest = f"WHERE 1{where} ORDER BY created_at DESC, plan_id DESC{limit}"
         rows = list(self._db.read(schema.rebalancing_events, rest, values))
         return tuple(plan_from(row, self._trades(row["plan_id"])) for row in reversed(rows))
+
+    def is_any_open(self, account_id: str) -> bool:
+        """True while a plan of the account is not over."""
+        where = f"account_id = ?{_among('state', OPEN_PLANS)}"
+        return self._db.exists(schema.rebalancing_events, where, (account_id,))
 
     def ended_today(self, account_id: str) -> tuple[Plan, ...]:
         """Plans that executed and have ended, whose weights after are not yet written."""
@@ -226,6 +229,10 @@ class Orders:
         where += _among("state", OPEN_INTENTS) if only_open else ""
         rest = f"WHERE 1{where} ORDER BY session, plan_id, slice_number, tie, leg"
         return tuple(map(intent_from, self._db.read(schema.orders, rest, values)))
+
+    def is_any_open(self, account_id: str) -> bool:
+        """True while an intent of the account is not over."""
+        return self._db.exists(schema.orders, f"account_id = ?{_among('state', OPEN_INTENTS)}", (account_id,))
 
     def executions(self, plan_id: str, leg: int) -> frozenset[str]:
         """Execution ids of one leg, over all its slices."""

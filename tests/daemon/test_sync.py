@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from conftest import Staged
-from small_house import Stage
+from small_house import DAYS, HISTORY, Stage
 
 from brokers.protocol import ActivityPage
 from daemon.planning import scan
-from state.records import ActivityKind, BrokerPosition, Side, TransactionKind
+from state.records import ActivityKind, BrokerPosition, Side, Transaction, TransactionKind
 
 D = Decimal
 BUY, SELL = Side.BUY, Side.SELL
@@ -296,3 +296,31 @@ def test_what_follows_from_a_snapshot_follows_from_that_one_alone(stage: Stage) 
     assert after.positions["AAA"] == before.positions["AAA"] + 7
     assert len(after.queues["AAA"]) == len(queue) + 1
     assert (before.nav, before.weights["AAA"], before.queues["AAA"]) == (value, held_before, queue)
+
+
+# ------------------------------------------------------------------ cash and corrections
+
+
+@pytest.mark.parametrize(
+    ("ids", "cash"),
+    [
+        ([("d", None, 100), ("c", "d", 110)], 110),
+        ([("c", "d", 110), ("d", None, 100)], 110),
+        ([("d", None, 100), ("k", "d", 0)], 0),
+        ([("d", None, 100), ("k", "d", 0), ("r", "d", 90)], 90),
+        ([("d", None, 100), ("c", "d", 110), ("e", "c", 120)], 120),
+    ],
+    ids=["corrected", "the correction came first", "cancelled", "cancelled and rebooked", "corrected twice"],
+)
+def test_a_correction_takes_back_the_cash_of_what_it_corrects(
+    stage: Stage, ids: list[tuple[str, str | None, int]], cash: int
+) -> None:
+    """Row by row, what is remembered of the cash is what the journal adds up to."""
+    before = stage.house.journal_cash("main")
+    for name, supersedes, amount in ids:
+        row = Transaction(
+            name, "main", TransactionKind.DEPOSIT, DAYS[HISTORY], "test", amount=Decimal(amount), supersedes=supersedes
+        )
+        stage.house.learn([row])
+        assert stage.house.journal_cash("main") == stage.house.store.journal.cash("main")
+    assert stage.house.journal_cash("main") - before == cash

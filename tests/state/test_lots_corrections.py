@@ -14,7 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lots_household import held, replay, row, told
 
-from state.lots import Difference, Ledger, LedgerPolicy, difference, unit
+from state.lots import (
+    ConflictingTransactionError,
+    Difference,
+    InvalidTransactionError,
+    Ledger,
+    LedgerPolicy,
+    difference,
+    unit,
+)
 from state.records import (
     ZERO,
     Account,
@@ -286,3 +294,98 @@ def test_a_split_counted_in_a_checkpoint_is_not_applied_again() -> None:
     ledger = replay(*rows).extended([again])
     assert held(ledger, "spouse") == [("c", "2024-01-02", "20", "200")]
     assert held(ledger, "mine") == [("b", "2024-01-02", "20", "200"), ("d", "2024-02-06", "1", "11")]
+
+
+# ------------------------------------------------------------------ corrections of corrections
+
+
+BOUGHT = row("b", "buy", "2024-01-02", "100", "10")
+DAY = "2024-03-04"
+
+
+@pytest.mark.parametrize(
+    "batches",
+    [
+        [[row("o", "buy", DAY, "50", "8")],
+         [row("c1", "buy", DAY, "60", "8", supersedes="o"), row("c2", "buy", DAY, "80", "8", supersedes="c1")]],
+        [[row("o", "buy", DAY, "50", "8")],
+         [row("n", "buy", DAY, "30", "8"), row("nc", "buy", DAY, "40", "8", supersedes="n"),
+          row("c", "buy", DAY, "55", "8", supersedes="o")]],
+        [[BOUGHT], [row("o", "sell", DAY, "50", "9"), row("z", "buy", DAY, "50", "8"),
+                    row("c", "sell", DAY, "60", "9", supersedes="o")]],
+        [[BOUGHT, row("o", "buy", DAY, "50", "8"), row("s", "sell", DAY, "50", "9")],
+         [row("k", "buy", DAY, "0", "0", supersedes="o")], [row("c", "buy", DAY, "55", "8", supersedes="o")]],
+        [[BOUGHT], [row("c", "buy", DAY, "40", "8", supersedes="o"), row("d", "buy", DAY, "9", "9", supersedes="b")],
+         [row("o", "buy", DAY, "50", "8")]],
+        [[BOUGHT, row("o", "buy", DAY, "50", "8")], [row("c1", "buy", DAY, "50", "8", symbol="Y", supersedes="o")],
+         [row("c2", "buy", DAY, "50", "8", supersedes="c1")]],
+    ],
+    ids=["two at once", "of a row of the batch", "in its place", "cancelled, then rebooked", "before its original",
+         "through another symbol"],
+)  # fmt: skip
+def test_chains_of_corrections_end_as_a_replay(batches: list[list[Transaction]]) -> None:
+    ledger = replay(*batches[0])
+    for batch in batches[1:]:
+        ledger = ledger.extended(batch)
+    everything = replay(*(each for batch in batches for each in batch))
+    assert ledger.digest() == everything.digest()
+
+
+def test_sales_of_one_day_that_nobody_can_order_are_one_trade_whenever_they_are_learned() -> None:
+    """The first has no instant, so the third, learned later, may have come before it."""
+    lots = [row(f"b{number}", "buy", f"2024-02-2{number}", "50", str(20 - number)) for number in range(5)]
+    first = [row("s1", "sell", DAY, "50", "9"), row("s2", "sell", DAY, "50", "9", at="15:00")]
+    third = row("s3", "sell", DAY, "50", "9", at="16:00")
+    assert replay(*lots, *first).extended([third]).digest() == replay(*lots, *first, third).digest()
+
+
+def test_a_checkpoint_that_something_was_added_before_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unit, "LEAST_APART", 64)
+    start = date(2024, 1, 2)
+    rows = [row(f"b{n}", "buy", str(start + timedelta(days=n // 2)), "1", "10", at="15:00") for n in range(128)]
+    later, between, late = (str(start + timedelta(days=days)) for days in (90, 80, 95))
+    batches = [
+        [row("f", "buy", later, "10", "10")],
+        [row("x", "buy", later, "0", "0", supersedes="f")],
+        [row("p", "buy", between, "100", "10")],
+        [row("q", "buy", late, "1", "10")],
+        [row("r", "buy", str(start + timedelta(days=94)), "1", "10")],
+    ]
+    ledger = replay(*rows)
+    known = list(rows)
+    for batch in batches:
+        ledger, known = ledger.extended(batch), [*known, *batch]
+        assert ledger.digest() == replay(*known).digest()
+    assert ledger.position("mine", "X") == 128 + 102
+
+
+def test_two_corrections_of_one_row_are_refused_and_so_is_a_circle() -> None:
+    first, second = (row(name, "buy", DAY, "90", "10", supersedes="b") for name in ("c1", "c2"))
+    with pytest.raises(ConflictingTransactionError, match="c1 and c2 both correct b"):
+        replay(BOUGHT, first, second)
+    with pytest.raises(ConflictingTransactionError, match="both correct b"):
+        replay(BOUGHT, first).extended([second])
+    with pytest.raises(InvalidTransactionError, match="a1 -> b1 -> a1"):
+        replay(row("a1", "buy", DAY, "1", "1", supersedes="b1"), row("b1", "buy", DAY, "1", "1", supersedes="a1"))
+    with pytest.raises(InvalidTransactionError, match="a1 -> a1"):
+        replay(row("a1", "buy", DAY, "1", "1", supersedes="a1"))
+
+
+def test_a_sale_that_names_a_lot_finds_it_after_the_lot_was_corrected() -> None:
+    named = row("s", "sell", "2024-06-03", "50", "12", account="specific", lots=[("b", "50")])
+    bought = row("b", "buy", "2024-01-02", "100", "10", account="specific")
+    ledger = replay(bought, named).extended(
+        [row("c", "buy", "2024-01-02", "100", "11", account="specific", supersedes="b")]
+    )
+    assert told(ledger.realized()) == [("s", "c", "50", "50", "0")]
+
+
+def test_a_sale_that_names_a_fill_takes_the_shares_of_its_day() -> None:
+    """One order, filled on two days at 100 and at 80: named by the second fill, the dearer shares stay."""
+    fills = [
+        row("f1", "buy", "2024-03-04", "50", "100", account="specific", order_id="o"),
+        row("f2", "buy", "2024-03-05", "50", "80", account="specific", order_id="o"),
+    ]
+    sale = row("s", "sell", "2025-03-05", "50", "90", account="specific", lots=[("f2", "50")])
+    (sold,) = replay(*fills, sale).realized()
+    assert (sold.basis, sold.gain_loss, sold.term.value) == (Decimal(4000), Decimal(500), "ST")

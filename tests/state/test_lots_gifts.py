@@ -95,3 +95,11 @@ def test_a_gift_of_two_bases_among_averaged_shares_is_refused() -> None:
 def test_an_inherited_lot_says_that_it_is_always_long() -> None:
     ledger: Ledger = replay(row("i", "inherit", "2024-06-10", "10", "80"), row("b", "buy", "2024-06-10", "1", "80"))
     assert {lot.lot_id: lot.always_long for lot in ledger.open_lots()} == {"i": True, "b": False}
+
+
+@pytest.mark.parametrize(("price", "gain"), [("50", -100), ("60", 0), ("70", 0), ("80", 0), ("90", 100)])
+def test_an_open_gift_shows_the_gain_or_loss_that_a_sale_would_have(price: str, gain: int) -> None:
+    ledger = replay(gift())
+    (lot,) = ledger.disposal_queue("mine", "X")
+    assert lot.quantity * Decimal(price) - lot.basis_at(Decimal(price)) == gain
+    assert sold(price).gain_loss == gain

@@ -109,7 +109,7 @@ def unrealized(lots: Sequence[Lot], price: Decimal | None) -> Decimal | None:
     """Value at `price` less basis, in USD; None where a price or a basis is not known."""
     if price is None or not all(lot.basis_known for lot in lots):
         return None
-    return sum((lot.quantity * price - lot.basis for lot in lots), ZERO)
+    return sum((lot.quantity * price - lot.basis_at(price) for lot in lots), ZERO)
 
 
 def _queues(lots: Sequence[Lot]) -> dict[str, list[Lot]]:

@@ -122,6 +122,7 @@ LOT = exactly(
         "basis_known": SWITCH,
         "covered": SWITCH,
         "always_long": SWITCH,
+        "loss_basis": nullable(AMOUNT),
         "source": TEXT,
     }
 )

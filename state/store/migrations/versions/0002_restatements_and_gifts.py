@@ -34,6 +34,7 @@ def upgrade() -> None:
 
     with op.batch_alter_table("tax_lots") as batch_op:
         batch_op.add_column(sa.Column("always_long", sa.Boolean(), server_default="0", nullable=False))
+        batch_op.add_column(sa.Column("loss_basis", state.store.types.ExactDecimal(), nullable=True))
 
     with op.batch_alter_table("transactions") as batch_op:
         batch_op.add_column(sa.Column("fair_value", state.store.types.ExactDecimal(), nullable=True))
@@ -54,6 +55,7 @@ def downgrade() -> None:
         batch_op.drop_column("fair_value")
 
     with op.batch_alter_table("tax_lots") as batch_op:
+        batch_op.drop_column("loss_basis")
         batch_op.drop_column("always_long")
 
     with op.batch_alter_table("realized_gains") as batch_op:
