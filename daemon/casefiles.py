@@ -5,7 +5,8 @@ case that cannot be answered must not hide the answers to the others, and must n
 
 Worked example. A file with three `rate_cases`, of 2025, 2026 and 2031, is answered for the first two; the third is
 refused: `rate_cases X: year: expected one with tax tables (2025, 2026), was 2031. ...`. A section that is no list is a
-fault of the whole file.
+fault of the whole file. Whatever else a case holds (a day in the year 9999, a number of five thousand digits, half a
+character), the worst that comes of it is that this case is refused.
 
 What a rate case's fields determine is answered, the rest left out: `ordinary_taxable` gives `ordinary_tax`, with
 `ltcg_qd` also `preferential_tax`; `magi` and `nii` give `niit`. Fields that no figure depends on (source, note, what is
@@ -17,13 +18,15 @@ Amounts are read by their text (16.35 is 16.35) and written as decimal strings, 
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from state.lots.casefile import case_name, replay_each
+from state.lots import LedgerError
+from state.lots.casefile import case_name, policy_of, replay_each
 from state.lots.money import cents
 from state.records import ZERO
 from strategy.taxes import (
@@ -41,7 +44,9 @@ from strategy.taxes import (
 
 SECTIONS = ("cases", "netting_cases", "rate_cases", "qualified_dividend_cases")
 LARGEST_USD = Decimal(10) ** 15
-EARLIEST_YEAR = 1900
+LONGEST_NUMBER = 1000  # bits; Python writes no whole number of more than 4300 digits
+YEARS = range(1900, 9999)  # of a day; the windows around it stay inside the calendar
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 Answer = dict[str, Any]
 
@@ -72,12 +77,11 @@ def replay_file(
     `conventions` switches named conventions of the ledger; `tables` is called only for a file with rate cases.
     Raises TaxInputError when a section is no list, UnknownConventionError, and what `tables` raises.
     """
+    policy_of(conventions)  # refused for the whole file, whatever its sections
     given = {section: _list(document, section) for section in SECTIONS if section in document}
     result = Replayed()
-    answers, refused = replay_each(given.get("cases", ()), conventions)
     if "cases" in given:
-        result.answers["cases"] = answers
-        result.refusals += (Refusal("cases", name, str(error)) for name, error in refused)
+        _answer(result, "cases", given["cases"], lambda case: _lots(case, conventions))
     if "netting_cases" in given:
         _answer(result, "netting_cases", given["netting_cases"], _netting)
     if "rate_cases" in given:
@@ -104,12 +108,40 @@ def _answer(
         try:
             if not isinstance(case, Mapping):
                 raise TaxInputError(f"expected a mapping with the key id, was {type(case).__name__}.")
-            answers.append({"id": str(_required(case, "id")), **answer(case)})
-        except TaxError as error:
-            result.refusals.append(Refusal(section, case_name(case, place), str(error)))
+            answers.append({"id": _writable(_required(case, "id")), **answer(case)})
+        except (TaxError, LedgerError) as error:
+            result.refusals.append(Refusal(section, _name(case, place), str(error)))
+        except UNREADABLE as error:  # what a malformed case trips over
+            reason = f"expected a case in the format of tests/cases, was another: {error}."
+            result.refusals.append(Refusal(section, _name(case, place), reason))
+
+
+def _name(case: object, place: int) -> str:
+    """The id of a case, or its place in its section where it has none that could be written."""
+    try:
+        return case_name(case, place)
+    except UNREADABLE:
+        return f"number {place + 1}"
 
 
 # ------------------------------------------------------------------ the sections
+
+
+def _lots(case: Mapping[str, Any], conventions: Mapping[str, str]) -> Answer:
+    answers, refused = replay_each((case,), conventions)
+    for _, error in refused:
+        raise error
+    answer: Answer = _all_text(answers[0])
+    return answer
+
+
+def _all_text(value: Any) -> Any:
+    """The ledger's answer with every figure and id as text: an id that YAML read as a number, too."""
+    if isinstance(value, Mapping):
+        return {key: _all_text(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_all_text(item) for item in value]
+    return _writable(value)
 
 
 def _netting(case: Mapping[str, Any]) -> Answer:
@@ -184,10 +216,10 @@ def _number(value: object, key: str, expected: str) -> Decimal:
     """A number by its text: YAML's 16.35 is a float that prints as 16.35."""
     try:
         number = Decimal(str(value))
-    except InvalidOperation:
+    except (InvalidOperation, ValueError):  # ValueError: too long to be written
         number = Decimal("NaN")
     if not number.is_finite() or abs(number) > LARGEST_USD:
-        raise TaxInputError(f"{key}: expected {expected}, was {value!r}.")
+        raise TaxInputError(f"{key}: expected {expected}, was {_seen(value)}.")
     return number
 
 
@@ -201,16 +233,35 @@ def _day(case: Mapping[str, Any], key: str) -> date:
         day = date.fromisoformat(str(value))
     except ValueError:
         day = date.min
-    if day.year < EARLIEST_YEAR:
-        raise TaxInputError(f"{key}: expected a day written YYYY-MM-DD, was {str(value)!r}.")
+    if day.year not in YEARS:
+        years = f"{YEARS[0]} to {YEARS[-1]}"
+        raise TaxInputError(f"{key}: expected a day written YYYY-MM-DD, of the years {years}, was {_seen(str(value))}.")
     return day
 
 
 def _switch(case: Mapping[str, Any], key: str) -> bool:
     value = case.get(key, False)
     if not isinstance(value, bool):
-        raise TaxInputError(f"{key}: expected true or false, was {value!r}.")
+        raise TaxInputError(f"{key}: expected true or false, was {_seen(value)}.")
     return value
+
+
+def _seen(value: object) -> str:
+    """A value as a refusal shows it: in short, whatever the file holds."""
+    if isinstance(value, int) and value.bit_length() > LONGEST_NUMBER:
+        return f"a whole number of {value.bit_length()} bits"
+    return reprlib.repr(value)
+
+
+def _writable(value: object) -> str:
+    """An id or a figure as text. Raises TaxInputError for an id that cannot be: YAML's "\\ud800" is half a character,
+    and Python writes no number of five thousand digits."""
+    try:
+        text = str(value)
+        text.encode()
+    except ValueError:
+        raise TaxInputError(f"id: expected text that can be written, was {_seen(value)}.") from None
+    return text
 
 
 def _text(amount: Decimal) -> str:

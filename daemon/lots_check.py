@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -31,13 +32,16 @@ class Comparison:
 
 
 def compare(store: Store, settings: Settings | None = None) -> Comparison:
-    """Replay the journal by the rules of the settings and compare every stored lot and realized row with it."""
+    """Replay the journal by the rules of the settings and compare every stored lot and realized row with it, and the
+    order in which the lots are disposed of."""
     ledger = full_replay(store, settings)
     accounts = store.household.accounts()
     expected_lots = [lot for one in accounts for lot in _queues(ledger, one.account_id)]
     expected_rows = list(ledger.realized())
+    stored_lots = store.lots.lots()
     differences = [
-        *_differences("lot", expected_lots, store.lots.lots()),
+        *_differences("lot", expected_lots, stored_lots),
+        *_other_orders(expected_lots, stored_lots),
         *_differences("realized row", expected_rows, store.lots.realized()),
     ]
     return Comparison(
@@ -86,11 +90,35 @@ def _queues(ledger: Ledger, account_id: str) -> list[Lot]:
 
 
 def _differences(what: str, expected: Iterable[Lot | RealizedRow], stored: Iterable[Lot | RealizedRow]) -> list[str]:
-    wanted, seen = sorted(map(_text, expected)), sorted(map(_text, stored))
-    missing = [f"{what} expected, not stored: {text}" for text in wanted if text not in set(seen)]
-    extra = [f"{what} stored, not expected: {text}" for text in seen if text not in set(wanted)]
-    doubled = [f"{what}s: expected {len(wanted)}, were {len(seen)}"] if len(wanted) != len(seen) else []
-    return [*missing, *extra, *doubled]
+    """Rows that one side has and the other has not, or not as often."""
+    wanted, seen = Counter(map(_text, expected)), Counter(map(_text, stored))
+    missing = [f"{what} expected, not stored: {text}" for text in sorted((wanted - seen).elements())]
+    extra = [f"{what} stored, not expected: {text}" for text in sorted((seen - wanted).elements())]
+    return [*missing, *extra]
+
+
+def _other_orders(expected: Sequence[Lot], stored: Sequence[Lot]) -> list[str]:
+    """Queues that hold the same lots in another order: the next sale would take others than the law says."""
+    seen = _by_queue(stored)
+    found = []
+    for (account_id, symbol), lots in _by_queue(expected).items():
+        others = seen.get((account_id, symbol), [])
+        in_order, as_stored = list(map(_text, lots)), list(map(_text, others))
+        if in_order != as_stored and Counter(in_order) == Counter(as_stored):
+            found.append(f"order of disposal of {symbol} in {account_id}: expected {_ids(lots)}, was {_ids(others)}")
+    return found
+
+
+def _by_queue(lots: Iterable[Lot]) -> dict[tuple[str, str], list[Lot]]:
+    queues: dict[tuple[str, str], list[Lot]] = {}
+    for lot in lots:
+        queues.setdefault((lot.account_id, lot.symbol), []).append(lot)
+    return queues
+
+
+def _ids(lots: Iterable[Lot]) -> str:
+    """Lots with their shares: parts of one purchase bear one id."""
+    return ", ".join(f"{lot.lot_id} ({decimal_text(lot.quantity)})" for lot in lots)
 
 
 def _text(record: Any) -> str:

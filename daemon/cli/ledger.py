@@ -13,6 +13,8 @@ from daemon.cli.common import ConfigOption, DbOption, JsonOption, console, datab
 from daemon.errors import HarvestdError, NotFound
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from daemon.casefiles import Replayed
     from strategy.taxes import TaxTables, TaxYear
 
@@ -28,6 +30,8 @@ def register(app: typer.Typer) -> None:
 
 def verify(db: DbOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Prove that the stored lots and realized rows equal a full replay of the journal. Exits 1 if not."""
+    from rich.text import Text
+
     from daemon.cli.views.facts import settings_of
     from daemon.lots_check import compare
     from state.store import Store
@@ -46,7 +50,7 @@ def verify(db: DbOption = None, config: ConfigOption = None, as_json: JsonOption
             f"Digest {found.digest}"
         )
         for line in found.differences:
-            out.print(f"[red]differs[/red] {line}")
+            out.print(Text.assemble(("differs", "red"), " ", visible(line)))
         out.print(
             "The stored lots equal the replay."
             if not found.differences
@@ -112,7 +116,8 @@ def replay(
     else:
         _print(result)
     for refusal in result.refusals:
-        print(f"harvestd: {file}: {refusal.section} {refusal.name}: {refusal.reason}", file=sys.stderr)
+        why = visible(f"{refusal.section} {refusal.name}: {refusal.reason}")
+        print(f"harvestd: {file}: {why}", file=sys.stderr)
     if result.refusals:
         raise typer.Exit(1)
 
@@ -127,13 +132,17 @@ def _cases(file: Path) -> dict[str, Any]:
         document = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise NotFound(f"{file}: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a day that is none, such as 2025-02-30
+    except RecursionError as error:
+        raise HarvestdError(f"{file}: expected YAML, was nested too deeply to be read") from error
+    # Besides YAMLError, PyYAML lets through what it trips over itself: ValueError for a day that is none, such as
+    # 2025-02-30, or text that is not UTF-8; the others for a value that is not what its tag says, such as `!!int ""`.
+    except (yaml.YAMLError, ValueError, ArithmeticError, AttributeError, LookupError, TypeError) as error:
         raise HarvestdError(f"{file}: expected YAML, was not: {error}") from error
     if not isinstance(document, dict):
         raise HarvestdError(f"{file}: expected a mapping with the key cases, was {type(document).__name__}")
     if not document.keys() & set(SECTIONS):
-        seen = ", ".join(map(str, document)) or "nothing"
-        raise HarvestdError(f"{file}: expected one of the sections {', '.join(SECTIONS)}, was {seen}")
+        seen = ", ".join(key for key in document if isinstance(key, str)) or "none"
+        raise HarvestdError(f"{file}: expected one of the sections {', '.join(SECTIONS)}, was {visible(seen)}")
     return document
 
 
@@ -164,9 +173,27 @@ LOT_COLUMNS = (
 OPEN_LOT_COLUMNS = ("lot", "account", "symbol", "acquired", "adjusted_acquired", "quantity", "basis")
 
 
-def _print(result: Replayed) -> None:
-    from rich.markup import escape
+def visible(text: str) -> str:
+    """Text from a file as one line that does nothing to a terminal: line ends and the like are written as escapes."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
+
+def _titled(title: str, *columns: str) -> Table:
+    from rich.text import Text
+
+    made = table("", *columns)
+    made.title = Text(visible(title), style="bold")
+    return made
+
+
+def _add(rows: Table, *cells: str) -> None:
+    """A row of plain text: what came from the file is never read as markup."""
+    from daemon.cli.views.facts import add
+
+    add(rows, *map(visible, cells))
+
+
+def _print(result: Replayed) -> None:
     for case in result.answers.get("cases", []):
         _print_lots(case)
     out = console()
@@ -178,9 +205,9 @@ def _print(result: Replayed) -> None:
     for section, keys in headings.items():
         if section not in result.answers:
             continue
-        rows = table(section.replace("_", " "), "case", *(f">{key.replace('_', ' ')}" for key in keys))
+        rows = _titled(section.replace("_", " "), "case", *(f">{key.replace('_', ' ')}" for key in keys))
         for answer in result.answers[section]:
-            rows.add_row(escape(answer["id"]), *(_cell(answer.get(key)) for key in keys))
+            _add(rows, answer["id"], *(_cell(answer.get(key)) for key in keys))
         out.print(rows)
     for number in sorted(result.years):
         _print_sources(result.years[number])
@@ -208,7 +235,7 @@ def _whose(year: TaxYear) -> str:
 
 def _print_lots(case: dict[str, Any]) -> None:
     out = console()
-    rows = table(
+    rows = _titled(
         case["id"],
         "sale",
         "lot",
@@ -223,9 +250,9 @@ def _print_lots(case: dict[str, Any]) -> None:
     )
     for sale in case["sales"]:
         for lot in sale["lots"]:
-            rows.add_row(sale["sale_id"], *(str(lot[key]) for key in LOT_COLUMNS))
+            _add(rows, sale["sale_id"], *(lot[key] for key in LOT_COLUMNS))
     out.print(rows)
-    open_lots = table("open lots", "lot", "account", "symbol", "acquired", "from", ">quantity", ">basis")
+    open_lots = _titled("open lots", "lot", "account", "symbol", "acquired", "from", ">quantity", ">basis")
     for lot in case["open_lots"]:
-        open_lots.add_row(*(str(lot[key]) for key in OPEN_LOT_COLUMNS))
+        _add(open_lots, *(lot[key] for key in OPEN_LOT_COLUMNS))
     out.print(open_lots)

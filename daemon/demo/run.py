@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from dataclasses import dataclass
 from datetime import date
@@ -17,7 +18,7 @@ from daemon.errors import HarvestdError
 from daemon.market_calendar import SessionTimes
 from daemon.opening import lease
 from state.records import Alert
-from state.store import NotADatabase, Store
+from state.store import NotADatabase, SchemaMismatch, Store
 
 
 class UsageError(HarvestdError):
@@ -107,7 +108,7 @@ def _store(options: DemoOptions) -> Store:
     path = options.database
     asked = json.dumps({"from": options.start.isoformat(), "to": options.end.isoformat()})
     if path.exists():
-        _require_demo(path)
+        _require_demo(path, resume=options.resume)
         if options.resume:
             return _resumed(path, asked)
     for file in (path, venue_path(path)):  # a venue's file without the database would bring another world's past
@@ -137,16 +138,41 @@ def _resumed(path: Path, asked: str) -> Store:
     raise UsageError(f"{path}: expected the venue's file {venue_path(path)} beside it; start anew without --resume")
 
 
-def _require_demo(path: Path) -> None:
+def _require_demo(path: Path, *, resume: bool) -> None:
+    """Raises UsageError for anything but a demo's database; to be resumed, it must be of this version too."""
+    alone = "Choose another --db; the demo replaces only its own database."
     try:
-        store = Store.open(path, read_only=True)
+        another_version = _is_of_another_version(path)
+        kind = _kind(path)
     except NotADatabase as error:
-        raise UsageError(f"{error} Choose another --db; the demo replaces only its own database.") from error
+        raise UsageError(f"{error} {alone}") from error
+    except sqlite3.DatabaseError as error:
+        raise UsageError(
+            f"{path}: expected a demo's database, was one that cannot be read ({error}). {alone}"
+        ) from error
+    if kind != "demo":
+        raise UsageError(f"{path} is a real household's database; the demo leaves it alone. Choose another --db.")
+    if resume and another_version:
+        raise UsageError(f"{path} is the demo of another version of harvestd; start anew without --resume")
+
+
+def _is_of_another_version(path: Path) -> bool:
+    """Raises NotADatabase for a file that is not ours."""
     try:
-        if store.meta.get("kind") != "demo":
-            raise UsageError(f"{path} is a real household's database; the demo leaves it alone. Choose another --db.")
+        Store.open(path, read_only=True).close()
+    except SchemaMismatch:
+        return True
+    return False
+
+
+def _kind(path: Path) -> str | None:
+    """What a database of ours, of whatever schema revision, says it is."""
+    raw = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    try:
+        found = raw.execute("SELECT value FROM meta WHERE key = 'kind'").fetchone()
     finally:
-        store.close()
+        raw.close()
+    return found[0] if found else None
 
 
 def _prepare(world: World) -> None:

@@ -118,7 +118,7 @@ def _well_formed(case: Any, policy: LedgerPolicy) -> dict[str, Any]:
     except KeyError as error:
         raise InvalidTransactionError(f"Expected the key {error}, was without it.") from error
     except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
-        raise InvalidTransactionError(f"Expected a case as cases/README.md describes it: {error}.") from error
+        raise InvalidTransactionError(f"Expected a case in the format of tests/cases: {error}.") from error
 
 
 def policy_of(conventions_given: Mapping[str, str]) -> LedgerPolicy:

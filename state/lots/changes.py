@@ -45,8 +45,7 @@ def difference(before: Ledger, after: Ledger) -> Difference:
             queues.update(_changed_queues(old, new, after))
             for sale_id, was, now in _sales_that_differ(old, new):
                 sales[sale_id] = now
-                told, is_now = figures_of(was), figures_of(now)
-                if was and told != is_now:
+                if was and (told := figures_of(was)) != (is_now := figures_of(now)):
                     restated.append(_restatement(was, now, told, is_now))
     restated.sort(key=lambda each: (each.disposed, each.account_id, each.sale_id))
     return Difference(queues, sales, tuple(restated))

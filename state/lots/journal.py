@@ -24,7 +24,7 @@ the same row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
@@ -105,7 +105,7 @@ def _refuse(row: Transaction, name: str, expected: str, seen: object) -> None:
 
 
 def admit(
-    known: dict[str, Transaction], rows: Iterable[Transaction], accounts: Mapping[str, Account]
+    known: MutableMapping[str, Transaction], rows: Iterable[Transaction], accounts: Mapping[str, Account]
 ) -> list[Transaction]:
     """The rows not yet in `known`, in the order given; adds them to `known`.
 

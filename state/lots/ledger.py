@@ -19,6 +19,7 @@ extended ledger and a full replay to the same digest.
 from __future__ import annotations
 
 import hashlib
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal, localcontext
 from types import MappingProxyType
@@ -42,6 +43,10 @@ from state.records import (
 _Item = TypeVar("_Item", Lot, RealizedRow)
 
 
+_Known = ChainMap[str, Transaction]
+MOST_LAYERS = 8
+
+
 class Ledger:
     """Open lots and realized rows of a household. Make one with `replay`, a later one with `extended`."""
 
@@ -62,7 +67,7 @@ class Ledger:
     _policy: LedgerPolicy
     _actions: tuple[CorporateAction, ...]
     _transactions: tuple[Transaction, ...]
-    _known: dict[str, Transaction]
+    _known: _Known  # the journal by id; a later ledger adds a layer instead of copying a hundred thousand rows
     _superseded: frozenset[str]
     _rules: Rules
     _links: Classes
@@ -92,7 +97,7 @@ class Ledger:
         ledger._accounts = MappingProxyType({account.account_id: account for account in accounts})
         ledger._policy = policy
         ledger._actions = tuple(corporate_actions)
-        ledger._known = {}
+        ledger._known = _Known()
         with localcontext(CONTEXT):
             ledger._transactions = tuple(admit(ledger._known, transactions, ledger._accounts))
             ledger._superseded = _superseded(ledger._transactions)
@@ -107,7 +112,7 @@ class Ledger:
 
         Raises what `replay` raises; this ledger is never changed.
         """
-        known = dict(self._known)
+        known = _with_a_layer(self._known)
         with localcontext(CONTEXT):
             fresh = admit(known, transactions, self._accounts)
             if not fresh:
@@ -246,6 +251,16 @@ class Ledger:
         lines = [_lot_line(lot) for unit in self.units() for lot in unit.lots()]
         lines += [_row_line(row) for unit in self.units() for row in unit.book.rows]
         return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+def _with_a_layer(known: _Known) -> _Known:
+    """The same rows, with room for more that the earlier ledger will not see."""
+    if len(known.maps) < MOST_LAYERS:
+        return _Known({}, *known.maps)
+    merged: dict[str, Transaction] = {}
+    for layer in reversed(known.maps):
+        merged.update(layer)
+    return _Known({}, merged)
 
 
 def _superseded(rows: Iterable[Transaction]) -> frozenset[str]:

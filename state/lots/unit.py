@@ -96,7 +96,8 @@ class Unit:
         `corrected` are the ids that the rows just learned supersede, here or in other units; `superseded` all such ids.
         """
         rows = (*self.rows, *fresh)
-        if any(_is_correction(row, superseded) for row in fresh) or any(_id(each) in corrected for each in self.events):
+        gone = bool(corrected) and any(_id(event) in corrected for event in self.events)
+        if gone or any(_is_correction(row, superseded) for row in fresh):
             events = tuple(corrected_in_place(rows, superseded))
             before, after = set(map(id, self.events)), set(map(id, events))
             changed = [event for event in events if id(event) not in before]

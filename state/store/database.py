@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from datetime import date
 from functools import cache
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -127,6 +128,32 @@ class Database:
             self._raw.executemany(statement, (_encoded(row, names, encoders) for row in chain((first,), others)))
         return self._raw.total_changes - before
 
+    def insert_records(
+        self, table: Table, records: Iterable[Any], values: Iterable[Any] = (), *, beside: str | None = None
+    ) -> None:
+        """As `insert`, for records whose fields are columns of their own names; several times as fast.
+
+        With `beside`, the column of that name gets one of `values` for each record.
+        """
+        others = iter(records)
+        first = next(others, None)
+        if first is None:
+            return
+        names = tuple(first.__dataclass_fields__)
+        statement, encoders = _insertion(table, names if beside is None else (*names, beside), "")
+        of_record = attrgetter(*names)
+        rows: Iterable[tuple[Any, ...]] = map(of_record, chain((first,), others))
+        if beside is not None:
+            rows = ((*row, value) for row, value in zip(rows, values, strict=True))
+        with self.transaction():
+            self._raw.executemany(
+                statement,
+                (
+                    [encode(value) if encode else value for value, encode in zip(row, encoders, strict=True)]
+                    for row in rows
+                ),
+            )
+
     def update(self, table: Table, key: str, value: Any, row: Mapping[str, Any]) -> None:
         """Write the columns of `row` where the column `key` has that value, straight through the driver."""
         names = tuple(row)
@@ -163,7 +190,8 @@ class Database:
             seen = found[0] if found else "none"
             raise SchemaMismatch(
                 f"{self.path}: expected schema revision {HEAD_REVISION}, was {seen}. "
-                "Run the version of harvestd that wrote it, or restore a backup made with this one."
+                "Run the version of harvestd that wrote it, or restore a backup made with this one; `harvestd demo` "
+                "makes a demo's database anew."
             )
 
     def close(self) -> None:

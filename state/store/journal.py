@@ -85,7 +85,7 @@ class Journal:
                         f"Transaction {transaction.transaction_id} of account {transaction.account_id} came again "
                         f"with another content. Expected {seen}, was {transaction}."
                     )
-            self._db.insert(schema.transactions, map(row_of, added))
+            self._db.insert_records(schema.transactions, added)
         return tuple(added)
 
     def _find(self, transaction_ids: Iterable[str]) -> dict[str, Transaction]:
@@ -145,12 +145,11 @@ class DerivedLots:
         """Replace disposal queues by (account, symbol), and realized rows by sale id; an empty one is removed."""
         with self._db.transaction():
             self._db.delete(schema.tax_lots, ("account_id", "symbol"), queues)
-            self._db.insert(
-                schema.tax_lots,
-                (row_of(lot, queue_position=place) for queue in queues.values() for place, lot in enumerate(queue)),
-            )
+            lots = [lot for queue in queues.values() for lot in queue]
+            places = [place for queue in queues.values() for place in range(len(queue))]
+            self._db.insert_records(schema.tax_lots, lots, places, beside="queue_position")
             self._db.delete(schema.realized_gains, ("sale_id",), [(sale_id,) for sale_id in sales])
-            self._db.insert(schema.realized_gains, (row_of(row) for rows in sales.values() for row in rows))
+            self._db.insert_records(schema.realized_gains, (row for rows in sales.values() for row in rows))
 
     def replace_all(
         self, queues: Mapping[tuple[str, str], Sequence[Lot]], sales: Mapping[str, Sequence[RealizedRow]]
@@ -163,7 +162,7 @@ class DerivedLots:
 
     def put_restatements(self, restatements: Iterable[Restatement]) -> None:
         """Add restatements. Append-only: what was told is not untold."""
-        self._db.insert(schema.restatements, map(row_of, restatements))
+        self._db.insert_records(schema.restatements, restatements)
 
     def times_restated(self, sale_id: str) -> int:
         """How often a sale's figures were restated."""

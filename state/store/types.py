@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -71,11 +72,13 @@ class UtcInstant(TypeDecorator[datetime]):
         return None if value is None else datetime.fromisoformat(value)
 
 
-def _encode(value: object) -> str:
+def _encode(value: object) -> object:
     if isinstance(value, Decimal):
         return decimal_text(value)
     if hasattr(value, "isoformat"):
         return str(value.isoformat())
+    if is_dataclass(value) and not isinstance(value, type):
+        return {item.name: getattr(value, item.name) for item in fields(value)}
     raise TypeError(f"Expected text, numbers, decimals or dates in a JSON column, was {type(value).__name__}")
 
 

@@ -29,6 +29,14 @@ LATER = "{id: later, year: 2031, filing_status: single, ordinary_taxable: 10000,
 QD = "{id: q, acquired: 2025-03-03, ex_date: 2025-07-14, sold: 2025-07-14}"
 
 
+HUGE = "0x" + "f" * 4000  # YAML reads it; Python writes no number of more than 4300 digits
+ROW = "id: t, date: 2024-03-04, account: A, side: buy, symbol: X, quantity: 1, price: 1"
+LAST = ROW.replace("2024-03-04", "9999-12-31")
+FAR = "{" + LAST + "}, {" + LAST.replace("id: t", "id: u").replace("buy", "sell") + "}"
+HALF = "{" + ROW.replace("id: t", r'id: "\ud800"') + "}"
+MUCH = "{" + ROW.replace("quantity: 1", f"quantity: {HUGE}") + "}"
+
+
 @pytest.fixture(autouse=True)
 def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to stand in, without a config.yaml."""
@@ -202,8 +210,31 @@ def test_only_the_sections_given_are_answered_and_an_empty_one_is(tmp_path: Path
             "cases swap: transaction s: side swap",
         ),
         ("cases", "{id: bare, transactions: [{id: s, side: buy}]}", "cases bare: Expected the key 'account'"),
-        ("cases", "{transactions: []}", "cases number 1: Expected the key 'id'"),
-        ("cases", "[1, 2]", "cases number 1: Expected a case as cases/README.md describes it"),
+        ("cases", "{transactions: []}", "cases number 1: id: expected a value, was missing"),
+        ("cases", "{id: null, transactions: []}", "cases number 1: id: expected a value, was null"),
+        ("cases", "[1, 2]", "cases number 1: expected a mapping with the key id, was list"),
+        ("cases", "{id: odd, transactions: [5]}", "cases odd: Expected a case"),
+        (
+            "cases",
+            r'{id: "\ud800", transactions: []}',
+            r"cases \ud800: id: expected text that can be written, was '\ud800'",
+        ),
+        ("cases", f"{{id: {HUGE}, transactions: []}}", "cases number 1: id: expected text that can be written, was a"),
+        ("cases", f"{{id: far, transactions: [{FAR}]}}", "cases far: Expected a case"),
+        ("cases", f"{{id: half, transactions: [{HALF}]}}", "cases half: id: expected text that can be written, was"),
+        ("cases", f"{{id: much, transactions: [{MUCH}]}}", "cases much: "),
+        ("netting_cases", NET.replace("id: n", f"id: {HUGE}"), "netting_cases number 1: id: expected text that can"),
+        ("netting_cases", NET.replace("-5000", HUGE), "n: short: expected an amount in US dollars, was a whole number"),
+        ("netting_cases", NET.replace("single", HUGE), "n: expected a case in the format of tests/cases, was another"),
+        (
+            "netting_cases",
+            NET.replace("id: n", r'id: "a\nb"').replace("long: 0", "long: x"),
+            r"netting_cases a\nb: long",
+        ),
+        ("rate_cases", RATE.replace("2025", HUGE), "r: year: expected a whole number, was a whole number of"),
+        ("rate_cases", RATE.replace("2025", "1e15"), "r: year: expected one with tax tables"),
+        ("qualified_dividend_cases", QD.replace("2025", "9999"), "q: acquired: expected a day written YYYY-MM-DD, of"),
+        ("qualified_dividend_cases", QD.replace("}", f", preferred: {HUGE}}}"), "q: preferred: expected true or false"),
     ],
 )
 def test_a_case_that_cannot_be_answered_is_refused_by_name_with_the_reason(
@@ -243,9 +274,46 @@ def test_people_see_the_answers_and_the_refusals_too(tmp_path: Path) -> None:
     assert len(outcome.err.splitlines()) == 4
 
 
+ODD_IDS = """
+cases:
+- id: "[/red]"
+  transactions:
+  - {id: "[/b]", date: 2024-01-02, account: "[i]A", side: buy, symbol: "[X]", quantity: 10, price: 5}
+  - {id: 2, date: 2024-02-02, account: "[i]A", side: sell, symbol: "[X]", quantity: 5, price: 4}
+- {id: 7, transactions: []}
+- {id: "bell \\e[2J", transactions: []}
+qualified_dividend_cases: [{id: "[/q]", acquired: 2025-03-03, ex_date: 2025-07-14}]
+"""
+
+
+def test_ids_are_shown_as_they_are_written_and_never_read_as_markup_or_sent_to_the_terminal(tmp_path: Path) -> None:
+    outcome = replay(tmp_path, ODD_IDS)
+    assert (outcome.code, outcome.err) == (0, "")
+    shown = [" ".join(line.split()) for line in outcome.out.splitlines()]
+    assert "[/red]" in shown
+    assert "2 [/b] 2024-01-02 2024-01-02 5 20.00 25.00 -5.00 0.00 ST" in shown
+    assert "[/b] [i]A [X] 2024-01-02 2024-01-02 5 25.00" in shown
+    assert {"7", r"bell \x1b[2J", "[/q] 121 yes"} <= set(shown)
+    assert "\x1b" not in outcome.out
+
+
+def test_an_id_written_as_a_number_is_text_in_the_answer(tmp_path: Path) -> None:
+    answers = json.loads(replay(tmp_path, ODD_IDS, "--json").out)
+    assert broken(answers, "replay") == []
+    assert answers["cases"][0]["sales"][0]["sale_id"] == "2"
+    assert answers["cases"][1] == {"id": "7", "sales": [], "open_lots": []}
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("cases: " + "[" * 3000 + "]" * 3000, "expected YAML, was nested too deeply to be read"),
+        ('cases: [!!int ""]', "expected YAML, was not: "),
+        ("cases: [!!timestamp soon]", "expected YAML, was not: "),
+        ("cases: [!!bool maybe]", "expected YAML, was not: "),
+        ("cases: [" + "9" * 5000 + "]", "expected YAML, was not: "),
+        (f"? {HUGE}\n: []", "expected one of the sections"),
+        (r'"\ud800\n": []', r"was \ud800\n"),
         ("rate_cases: {id: r}", "section rate_cases: expected a list of cases, was dict"),
         ("cases: 3", "section cases: expected a list of cases, was int"),
         (

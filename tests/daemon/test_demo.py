@@ -11,6 +11,7 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections import defaultdict
@@ -562,6 +563,52 @@ def test_it_never_overwrites_another_households_database(tmp_path: Path) -> None
     assert outcome.code == 2
     assert "is a real household's database; the demo leaves it alone. Choose another --db." in outcome.err
     assert hashlib.sha256(database.read_bytes()).hexdigest() == before
+
+
+def of_another_version(database: Path, revision: str) -> None:
+    with sqlite3.connect(database) as raw:
+        assert raw.execute("UPDATE alembic_version SET version_num = ?", (revision,)).rowcount == 1
+        raw.execute("DROP TABLE restatements")  # other tables, too
+    raw.close()
+
+
+@pytest.mark.parametrize("revision", ["0001", "9999"])
+def test_it_replaces_its_own_database_whatever_version_wrote_it(demo_copy: Path, revision: str) -> None:
+    of_another_version(demo_copy, revision)
+    refused = harvestd(*span(demo_copy, end=FROM), "--resume")
+    assert (refused.code, refused.out) == (2, "")
+    assert "is the demo of another version of harvestd; start anew without --resume" in refused.err
+    outcome = harvestd(*span(demo_copy, end=FROM), "--json")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["sessions"] == 1
+    assert harvestd("ledger", "verify", "--db", demo_copy).code == 0
+
+
+@pytest.mark.parametrize("revision", ["0001", "9999"])
+@pytest.mark.parametrize("words", [(), ("--resume",)], ids=["anew", "resume"])
+def test_nor_that_of_another_version(tmp_path: Path, revision: str, words: tuple[str, ...]) -> None:
+    database = tmp_path / "mine.db"
+    store = Store.open(database, create=True)
+    store.meta.put("kind", "household")
+    store.close()
+    of_another_version(database, revision)
+    before = hashlib.sha256(database.read_bytes()).hexdigest()
+    outcome = harvestd(*span(database), *words)
+    assert outcome.code == 2
+    assert "is a real household's database; the demo leaves it alone. Choose another --db." in outcome.err
+    assert hashlib.sha256(database.read_bytes()).hexdigest() == before
+
+
+@pytest.mark.parametrize("lost", ["meta", "alembic_version"])
+def test_nor_one_that_does_not_say_whose_it_is(demo_copy: Path, lost: str) -> None:
+    with sqlite3.connect(demo_copy) as raw:
+        raw.execute(f"DROP TABLE {lost}")
+    raw.close()
+    before = digests(demo_copy)
+    outcome = harvestd(*span(demo_copy))
+    assert (outcome.code, outcome.out) == (2, "")
+    assert f"was one that cannot be read (no such table: {lost}). Choose another --db" in outcome.err
+    assert digests(demo_copy) == before
 
 
 def test_nor_any_other_file(tmp_path: Path) -> None:

@@ -57,8 +57,13 @@ def test_verify_proves_the_stored_lots(demo_copy: Path) -> None:
             "realized row",
         ),
         ("UPDATE tax_lots SET adjusted_acquired = '2001-01-01'", "adjusted_acquired=2001-01-01"),
+        ("UPDATE tax_lots SET queue_position = 1000 - queue_position", "order of disposal of"),
+        (
+            "UPDATE tax_lots SET lot_id = '[/b]' WHERE rowid = (SELECT min(rowid) FROM tax_lots)",
+            "lot stored, not expected: lot_id=[/b]",
+        ),
     ],
-    ids=["basis", "lost lot", "disallowed", "holding period"],
+    ids=["basis", "lost lot", "disallowed", "holding period", "order", "id like markup"],
 )
 def test_verify_finds_what_was_changed_and_rebuild_mends_it(demo_copy: Path, damage: str, said: str) -> None:
     before = _lots(demo_copy)
@@ -72,6 +77,38 @@ def test_verify_finds_what_was_changed_and_rebuild_mends_it(demo_copy: Path, dam
     assert harvestd("ledger", "rebuild", "--db", demo_copy).code == 0
     assert harvestd("ledger", "verify", "--db", demo_copy).code == 0
     assert _lots(demo_copy) == before
+
+
+def test_verify_names_the_queue_whose_order_is_wrong_and_nothing_else(demo_copy: Path) -> None:
+    store = Store.open(demo_copy, read_only=True)
+    queues: dict[str, list[str]] = {}
+    for lot in store.lots.lots("main"):
+        queues.setdefault(lot.symbol, []).append(lot.lot_id)
+    store.close()
+    symbol, (first, second, *_) = next((symbol, ids) for symbol, ids in queues.items() if len(ids) > 1)
+    with sqlite3.connect(demo_copy) as raw:
+        for old, new in ((0, -1), (1, 0), (-1, 1)):
+            change = "UPDATE tax_lots SET queue_position = ? WHERE account_id = 'main' AND symbol = ?"
+            assert raw.execute(f"{change} AND queue_position = ?", (new, symbol, old)).rowcount == 1
+    raw.close()
+    outcome = harvestd("ledger", "verify", "--db", demo_copy, "--json")
+    assert outcome.code == 1
+    (said,) = json.loads(outcome.out)["differences"]
+    assert said.startswith(f"order of disposal of {symbol} in main: expected {first} (")
+    assert f", was {second} (" in said
+
+
+def test_verify_finds_a_lot_that_is_stored_twice(demo_copy: Path) -> None:
+    with sqlite3.connect(demo_copy) as raw:
+        raw.executescript(
+            "CREATE TABLE twice AS SELECT * FROM tax_lots LIMIT 1; UPDATE twice SET queue_position = 1000;"
+            "INSERT INTO tax_lots SELECT * FROM twice; DROP TABLE twice;"
+        )
+    raw.close()
+    outcome = harvestd("ledger", "verify", "--db", demo_copy, "--json")
+    assert outcome.code == 1
+    (said,) = json.loads(outcome.out)["differences"]
+    assert said.startswith("lot stored, not expected: lot_id=")
 
 
 def _lots(database: Path) -> object:

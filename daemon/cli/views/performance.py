@@ -2,6 +2,9 @@
 
 Returns are time-weighted and before tax: money from outside counts from the close of the day it came. The benchmark
 had the same deposits and pays no spreads. A year starts from the close before it.
+
+Figures told before that are now others are listed once, for the household: a spouse's loss can be washed by a purchase
+of ours, and her account is none that the report has a page of.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from state.store import PerformanceRow, Store
 
 BAR_WIDTH = 24
+MOST_NAMED = 3  # journal rows that a restatement was learned from; --json names the others
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +82,23 @@ class DayAbove:
 
 @dataclass(frozen=True, slots=True)
 class Restated:
-    """A sale whose figures were told and are now others: gains less losses after disallowance, and what is washed."""
+    """A sale of any account whose figures were told and are now others. Gains less losses are after disallowance."""
 
     learned: date
+    account_id: str
     sale_id: str
     symbol: str
     disposed: date
-    told_usd: Decimal
+    told_usd: Decimal  # of both terms
     now_usd: Decimal
+    short_term_told_usd: Decimal
+    short_term_now_usd: Decimal
+    long_term_told_usd: Decimal
+    long_term_now_usd: Decimal
     disallowed_told_usd: Decimal
     disallowed_now_usd: Decimal
-    explanation: str
+    explanation: str  # every figure that is another, and the purchases that now disallow more
+    causes: tuple[str, ...]  # ids of the journal rows it was learned from
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +113,6 @@ class AccountPerformance:
     days_above_limit: tuple[DayAbove, ...]
     losses_all_clear: bool  # False: some account's history is not known to be complete
     losses_coverage: str
-    restated: tuple[Restated, ...]  # in the order they were learned
 
 
 def performance(db: DbOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -112,12 +121,14 @@ def performance(db: DbOption = None, config: ConfigOption = None, as_json: JsonO
         day, accounts = as_of(store), household(store)
         settings = settings_of(store, config)
         found = tuple(performance_of(store, account, accounts, settings, day) for account in managed(accounts))
+        restated = tuple(map(_restated, store.lots.restatements()))  # in the order they were learned
     if as_json:
-        emit({"as_of": day, "accounts": found})
+        emit({"as_of": day, "accounts": found, "restated": restated})
         return
     say(f"Performance to the close of {day}", style="bold")
     for one in found:
         _print(one)
+    _print_restated(restated)
 
 
 # ------------------------------------------------------------------ computing
@@ -149,7 +160,6 @@ def performance_of(
         ),
         losses_all_clear=not incomplete(accounts, since),
         losses_coverage=coverage(accounts, since),
-        restated=tuple(_restated(one) for one in store.lots.restatements() if one.account_id == account.account_id),
     )
 
 
@@ -160,14 +170,20 @@ def _restated(one: Restatement) -> Restated:
     assert one.learned_at is not None
     return Restated(
         learned=one.learned_at.astimezone(NEW_YORK).date(),
+        account_id=one.account_id,
         sale_id=one.sale_id,
         symbol=one.symbol,
         disposed=one.disposed,
         told_usd=one.before.recognized,
         now_usd=one.after.recognized,
+        short_term_told_usd=one.before.short_term,
+        short_term_now_usd=one.after.short_term,
+        long_term_told_usd=one.before.long_term,
+        long_term_now_usd=one.after.long_term,
         disallowed_told_usd=one.before.disallowed,
         disallowed_now_usd=one.after.disallowed,
         explanation=told(one),
+        causes=one.causes,
     )
 
 
@@ -296,26 +312,6 @@ def _print_losses(found: AccountPerformance) -> None:
     until = found.periods[-1].provisional_until
     if until is not None:
         say(f"Provisional: a purchase in any account of the household until {until} can still disallow it.")
-    _print_restated(found.restated)
-
-
-def _print_restated(restated: Sequence[Restated]) -> None:
-    if not restated:
-        return
-    rows = grid("learned", "sold", "symbol", ">told", ">is now", ">disallowed told", ">is now")
-    for one in restated:
-        add(
-            rows,
-            one.learned.isoformat(),
-            one.disposed.isoformat(),
-            one.symbol,
-            usd(one.told_usd),
-            usd(one.now_usd),
-            usd(one.disallowed_told_usd),
-            usd(one.disallowed_now_usd),
-        )
-    show(rows, "Restated: sales whose gain or loss after disallowance was told and is now another, USD before tax")
-    say("The purchases and corrections that caused it: `harvestd alerts`.")
 
 
 def _print_quarters(quarters: Sequence[Quarter]) -> None:
@@ -351,3 +347,20 @@ def _print_days_above(found: AccountPerformance) -> None:
 def _cause(note: str) -> str:
     """The cause alone: the figures before it stand in their own columns."""
     return note.partition(" why=")[2] or note
+
+
+def _print_restated(restated: Sequence[Restated]) -> None:
+    """As sentences: what changed is one figure of many, and a column for each would be empty but for a few."""
+    if not restated:
+        return
+    rows = grid("learned", "figures told before that are now others, before tax")
+    for one in restated:
+        sentence = one.explanation.removeprefix("Restated: ")
+        add(rows, one.learned.isoformat(), f"{sentence}. Learned from: {_listed(one.causes)}.")
+    show(rows, "Restated, in any account of the household")
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first of a list, and how many more there are."""
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
