@@ -159,10 +159,13 @@ def corrected_in_place(rows: Iterable[Event], superseded: frozenset[str]) -> lis
 
 
 def check_corrections(
-    fresh: Iterable[Transaction], known: Mapping[str, Transaction], superseded: frozenset[str]
+    fresh: Iterable[Transaction],
+    known: Mapping[str, Transaction],
+    journal: Iterable[Transaction],
+    superseded: frozenset[str],
 ) -> None:
     """Raises InvalidTransactionError for rows that correct each other in a circle, and ConflictingTransactionError
-    where two rows correct one and both would count. `known` holds the whole journal, `fresh` the rows just learned."""
+    where two rows correct one and both would count. `known` is the journal by id, `fresh` the rows just learned."""
     corrections = [row for row in fresh if row.supersedes is not None]
     if not corrections:
         return
@@ -176,7 +179,7 @@ def check_corrections(
             older = before.supersedes if before is not None else None
     wanted = {row.supersedes for row in corrections}
     first: dict[str, Transaction] = {}
-    for row in known.values():
+    for row in journal:
         if row.supersedes in wanted and row.transaction_id not in superseded and (row.quantity or row.amount):
             other = first.setdefault(row.supersedes or "", row)
             if other is not row:

@@ -101,7 +101,7 @@ class Ledger:
         with localcontext(CONTEXT):
             ledger._transactions = tuple(admit(ledger._known, transactions, ledger._accounts))
             ledger._superseded = _superseded(ledger._transactions)
-            check_corrections(ledger._transactions, ledger._known, ledger._superseded)
+            check_corrections(ledger._transactions, ledger._known, ledger._transactions, ledger._superseded)
             ledger._rules, ledger._links = _rules(ledger._accounts, policy, ledger._actions)
             rows = ledger._by_unit([*ledger._actions, *ledger._transactions])
             ledger._units = {key: Unit.replayed(each, ledger._superseded, ledger._rules) for key, each in rows.items()}
@@ -123,7 +123,7 @@ class Ledger:
             later._transactions = self._transactions + tuple(fresh)
             corrected = _superseded(fresh)
             later._superseded = self._superseded | corrected
-            check_corrections(fresh, known, later._superseded)
+            check_corrections(fresh, known, later._transactions, later._superseded)
             later._units = dict(self._units)
             touched = later._by_unit(fresh)
             for key in later._by_unit(self._known[each] for each in corrected if each in self._known):

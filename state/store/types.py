@@ -15,9 +15,11 @@ from sqlalchemy.types import TypeDecorator
 
 def decimal_text(value: Decimal) -> str:
     """Canonical text of an exact decimal: plain notation, no exponent, no superfluous zeros."""
-    if not value.is_finite():
-        raise ValueError(f"Expected a finite amount, was {value}")
-    text = format(value, "f")
+    text = str(value)
+    if "E" in text or "N" in text or "n" in text:  # an exponent, NaN, Infinity
+        if not value.is_finite():
+            raise ValueError(f"Expected a finite amount, was {value}")
+        text = format(value, "f")
     if "." in text:
         text = text.rstrip("0").rstrip(".")
     return "0" if text in ("-0", "") else text
