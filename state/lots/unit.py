@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal, localcontext
+from itertools import chain
 
 from state.lots.book import Book, Rules
 from state.lots.journal import Event, corrected_in_place, counts, day_of, successors
@@ -33,6 +34,7 @@ from state.records import ZERO, Lot, Transaction, TransactionKind
 
 LEAST_APART = 64  # events between checkpoints; replaying fewer costs less than keeping another book
 MOST_KEPT = 16
+MOST_BATCHES = 32  # before they are joined into one
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +47,22 @@ class Checkpoint:
 
 
 class Unit:
-    """The rows of a unit in the order given, those of them that count, the finished book, and checkpoints on the way,
-    oldest first."""
+    """The rows of a unit in the order given, batch by batch as they came, the book they end in, and checkpoints on the
+    way, oldest first. Batches are shared with earlier units: extending one does not copy ten years of rows."""
 
-    __slots__ = ("_lots", "_positions", "_queues", "book", "checkpoints", "events", "rows")
+    __slots__ = ("_lots", "_positions", "_queues", "batches", "book", "checkpoints", "count", "superseded")
 
     def __init__(
-        self, rows: tuple[Event, ...], events: tuple[Event, ...], book: Book, checkpoints: tuple[Checkpoint, ...] = ()
+        self,
+        batches: tuple[tuple[Event, ...], ...],
+        superseded: frozenset[str],
+        count: int,
+        book: Book,
+        checkpoints: tuple[Checkpoint, ...] = (),
     ) -> None:
-        self.rows = rows
-        self.events = events
+        self.batches = batches
+        self.superseded = superseded
+        self.count = count  # of the rows that count
         self.book = book
         self.checkpoints = checkpoints
         self._lots: tuple[Lot, ...] | None = None
@@ -64,14 +72,15 @@ class Unit:
     @classmethod
     def replayed(cls, rows: Sequence[Event], superseded: frozenset[str], rules: Rules) -> Unit:
         """The unit from its rows, replayed from the first."""
-        events = tuple(corrected_in_place(rows, superseded))
-        return cls._run(tuple(rows), events, events, Book(rules), ())
+        events = corrected_in_place(rows, superseded)
+        return cls._run((tuple(rows),), superseded, events, events, Book(rules), ())
 
     @classmethod
     def _run(
         cls,
-        rows: tuple[Event, ...],
-        events: tuple[Event, ...],
+        batches: tuple[tuple[Event, ...], ...],
+        superseded: frozenset[str],
+        events: Sequence[Event],
         tail: Sequence[Event],
         book: Book,
         checkpoints: tuple[Checkpoint, ...],
@@ -86,43 +95,55 @@ class Unit:
             if seen - (kept[-1].seen if kept else 0) >= apart:
                 kept.append(Checkpoint(day, book.copy(), seen))
 
-        book.successors = successors(rows)
+        book.successors = successors(chain.from_iterable(batches))
         run(book, tail, keep)
-        return cls(rows, events, book, _thinned(kept))
+        return cls(batches, superseded, len(events), book, _thinned(kept))
+
+    def events(self) -> list[Event]:
+        """The rows that count, corrections in the places of what they correct."""
+        return corrected_in_place(chain.from_iterable(self.batches), self.superseded)
 
     def extended(self, fresh: Sequence[Event], corrected: frozenset[str], superseded: frozenset[str]) -> Unit:
         """The unit with more rows; equals a replay of all of them.
 
         `corrected` are the ids that the rows just learned supersede, here or in other units; `superseded` all such ids.
         """
-        rows = (*self.rows, *fresh)
-        gone = bool(corrected) and any(_id(event) in corrected for event in self.events)
-        if gone or any(_is_correction(row, superseded) for row in fresh):
-            events = tuple(corrected_in_place(rows, superseded))
-            before, after = set(map(id, self.events)), set(map(id, events))
-            changed = [event for event in events if id(event) not in before]
-            changed += [event for event in self.events if id(event) not in after]
-            return self._again(rows, events, changed) if changed else Unit(rows, events, self.book, self.checkpoints)
+        batches = (*self.batches, tuple(fresh))
+        if len(batches) > MOST_BATCHES:
+            batches = (tuple(chain.from_iterable(batches)),)
+        if corrected or any(_is_correction(row, superseded) for row in fresh):
+            before, after = self.events(), corrected_in_place(chain.from_iterable(batches), superseded)
+            stay = set(map(id, before)) & set(map(id, after))
+            changed = [event for event in (*after, *before) if id(event) not in stay]
+            if changed:
+                return self._again(batches, superseded, after, changed)
+            return Unit(batches, superseded, self.count, self.book, self.checkpoints)
         added = [row for row in fresh if counts(row, superseded)]
-        events = (*self.events, *added)
         if not added:
-            return Unit(rows, events, self.book, self.checkpoints)
+            return Unit(batches, superseded, self.count, self.book, self.checkpoints)
         if not continues(self.book, added):
-            return self._again(rows, events, added)
+            return self._again(batches, superseded, [*self.events(), *added], added)
         book = self.book.copy()
         run(book, added)
-        return Unit(rows, events, book, self._checkpoints_before(min(map(day_of, added))))
+        checkpoints = self._checkpoints_before(min(map(day_of, added)))
+        return Unit(batches, superseded, self.count + len(added), book, checkpoints)
 
     def _checkpoints_before(self, day: date) -> tuple[Checkpoint, ...]:
         """The checkpoints that hold when something is added on `day`, with the finished book as one more where it is
         far enough from the last."""
         kept = [each for each in self.checkpoints if each.day <= day]
         last = kept[-1].seen if kept else 0
-        if day > self.book.last_date and len(self.events) - last >= LEAST_APART:
-            kept.append(Checkpoint(day, self.book, len(self.events)))
+        if day > self.book.last_date and self.count - last >= LEAST_APART:
+            kept.append(Checkpoint(day, self.book, self.count))
         return _thinned(kept)
 
-    def _again(self, rows: tuple[Event, ...], events: tuple[Event, ...], changed: Sequence[Event]) -> Unit:
+    def _again(
+        self,
+        batches: tuple[tuple[Event, ...], ...],
+        superseded: frozenset[str],
+        events: Sequence[Event],
+        changed: Sequence[Event],
+    ) -> Unit:
         """The unit of `events`, replayed from the last checkpoint that `changed` does not reach behind."""
         earliest = min(map(_reaches, changed))
         for place in range(len(self.checkpoints) - 1, -1, -1):
@@ -131,8 +152,9 @@ class Unit:
                 continue
             tail = [event for event in events if day_of(event) >= start.day]
             if all(_reaches(event) >= start.day for event in tail):
-                return Unit._run(rows, events, tail, start.book.copy(), self.checkpoints[: place + 1])
-        return Unit._run(rows, events, events, Book(self.book.rules), ())
+                kept = self.checkpoints[: place + 1]
+                return Unit._run(batches, superseded, events, tail, start.book.copy(), kept)
+        return Unit._run(batches, superseded, events, events, Book(self.book.rules), ())
 
     def lots(self) -> tuple[Lot, ...]:
         """Open lots, by account, symbol and age."""
@@ -171,10 +193,6 @@ def _thinned(checkpoints: Sequence[Checkpoint]) -> tuple[Checkpoint, ...]:
         half = max(len(kept) // 2, 2)
         kept = [*kept[:half:2], *kept[half:]]
     return tuple(kept)
-
-
-def _id(event: Event) -> str:
-    return event.transaction_id if isinstance(event, Transaction) else event.action_id
 
 
 def _is_correction(row: Event, superseded: frozenset[str]) -> bool:
