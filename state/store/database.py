@@ -109,42 +109,39 @@ class Database:
         """Run one statement; with a list of rows, once for each."""
         return self._connection.execute(statement, rows)
 
-    def insert(
-        self, table: Table, rows: Iterable[Mapping[str, Any]], *, known: Literal["fail", "keep"] = "fail"
-    ) -> int:
-        """Insert many rows, straight through the driver: ten times as fast as a statement each.
-
-        Values pass through the columns' own types. A row whose key exists raises sqlite3.IntegrityError, or is left
-        as it is. All of them or none: joins a transaction that is open. Returns the number of rows inserted.
-        """
-        others = iter(rows)
-        first = next(others, None)
-        if first is None:
-            return 0
-        names = tuple(first)
-        statement, encoders = _insertion(table, names, " ON CONFLICT DO NOTHING" if known == "keep" else "")
-        before = self._raw.total_changes
-        with self.transaction():
-            self._raw.executemany(statement, (_encoded(row, names, encoders) for row in chain((first,), others)))
-        return self._raw.total_changes - before
+    def insert(self, table: Table, row: Mapping[str, Any]) -> None:
+        """Insert one row, straight through the driver; a row whose key exists raises sqlite3.IntegrityError."""
+        names = tuple(row)
+        statement, encoders = _insertion(table, names, "")
+        self._raw.execute(statement, _encoded(row, names, encoders))
 
     def insert_records(
-        self, table: Table, records: Iterable[Any], values: Iterable[Any] = (), *, beside: str | None = None
-    ) -> None:
-        """As `insert`, for records whose fields are columns of their own names; several times as fast.
+        self,
+        table: Table,
+        records: Iterable[Any],
+        values: Iterable[Any] = (),
+        *,
+        beside: str | None = None,
+        known: Literal["fail", "keep"] = "fail",
+    ) -> int:
+        """Insert records whose fields are columns of their own names: ten times as fast as a statement each.
 
-        With `beside`, the column of that name gets one of `values` for each record.
+        Values pass through the columns' own types. A row whose key exists raises sqlite3.IntegrityError, or is left
+        as it is. All of them or none: joins a transaction that is open. Returns the number of rows inserted. With
+        `beside`, the column of that name gets one of `values` for each record.
         """
         others = iter(records)
         first = next(others, None)
         if first is None:
-            return
+            return 0
         names = tuple(first.__dataclass_fields__)
-        statement, encoders = _insertion(table, names if beside is None else (*names, beside), "")
+        on_conflict = " ON CONFLICT DO NOTHING" if known == "keep" else ""
+        statement, encoders = _insertion(table, names if beside is None else (*names, beside), on_conflict)
         of_record = attrgetter(*names)
         rows: Iterable[tuple[Any, ...]] = map(of_record, chain((first,), others))
         if beside is not None:
             rows = ((*row, value) for row, value in zip(rows, values, strict=True))
+        before = self._raw.total_changes
         with self.transaction():
             self._raw.executemany(
                 statement,
@@ -153,15 +150,13 @@ class Database:
                     for row in rows
                 ),
             )
+        return self._raw.total_changes - before
 
     def update(self, table: Table, key: str, value: Any, row: Mapping[str, Any]) -> None:
         """Write the columns of `row` where the column `key` has that value, straight through the driver."""
         names = tuple(row)
         columns = ", ".join(f'"{name}" = ?' for name in names)
-        values = [
-            encode(row[name]) if encode else row[name]
-            for name, encode in zip(names, _encoders(table, names), strict=True)
-        ]
+        values = _encoded(row, names, _encoders(table, names))
         self._raw.execute(f'UPDATE "{table.name}" SET {columns} WHERE "{key}" = ?', (*values, value))
 
     def delete(self, table: Table, columns: Sequence[str], keys: Iterable[Sequence[Any]]) -> None:

@@ -117,7 +117,7 @@ class Positions:
         with self._db.transaction():
             keys = [*gone, *((account_id, row.symbol) for row in changed)]
             self._db.delete(schema.positions, ("account_id", "symbol"), keys)
-            self._db.insert(schema.positions, map(row_of, changed))
+            self._db.insert_records(schema.positions, changed)
 
     def list(self, account_id: str | None = None) -> tuple[PositionRow, ...]:
         """Positions by account and symbol."""
@@ -144,7 +144,7 @@ class Alerts:
         is_open = newest is not None and not newest.recovered
         if is_open != alert.recovered:
             return False
-        self._db.insert(schema.alerts, [row_of(alert)])
+        self._db.insert_records(schema.alerts, [alert])
         return True
 
     def _newest(self, key: str) -> Alert | None:
@@ -233,7 +233,7 @@ class MarketData:
 
     def add(self, bars: Iterable[DailyBar]) -> None:
         """Insert bars; known ones are left alone."""
-        self._db.insert(schema.market_data, map(row_of, bars), known="keep")
+        self._db.insert_records(schema.market_data, bars, known="keep")
 
     def bars(self, start: date | None = None) -> Iterator[DailyBar]:
         """Bars from `start` on, by session then symbol, one at a time: ten years of 500 names are a million of them."""

@@ -79,8 +79,8 @@ class Plans:
         row = row_of(plan, updated_at=at, weights_after=None)
         row.pop("trades")
         with self._db.transaction():
-            self._db.insert(schema.rebalancing_events, [row])
-            self._db.insert(schema.rebalancing_trades, (row_of(trade, plan_id=plan.plan_id) for trade in plan.trades))
+            self._db.insert(schema.rebalancing_events, row)
+            self._put_trades(plan)
 
     def update(self, plan_id: str, at: datetime, **changes: Any) -> None:
         """Change columns of a plan: state, revision, reasons, expires_at, weights_after."""
@@ -101,7 +101,7 @@ class Plans:
             )
             self._remembered.pop(plan.plan_id, None)
             self._db.delete(schema.rebalancing_trades, ("plan_id",), [(plan.plan_id,)])
-            self._db.insert(schema.rebalancing_trades, (row_of(trade, plan_id=plan.plan_id) for trade in plan.trades))
+            self._put_trades(plan)
 
     def get(self, plan_id: str) -> Plan | None:
         """One plan with its trades."""
@@ -130,6 +130,10 @@ class Plans:
         rest = f"WHERE 1{where} ORDER BY created_at DESC, plan_id DESC{limit}"
         rows = list(self._db.read(schema.rebalancing_events, rest, values))
         return tuple(plan_from(row, self._trades(row["plan_id"])) for row in reversed(rows))
+
+    def _put_trades(self, plan: Plan) -> None:
+        ids = [plan.plan_id] * len(plan.trades)
+        self._db.insert_records(schema.rebalancing_trades, plan.trades, ids, beside="plan_id")
 
     def is_any_open(self, account_id: str) -> bool:
         """True while a plan of the account is not over."""
@@ -198,7 +202,7 @@ class Orders:
 
     def record(self, intents: Iterable[Intent]) -> None:
         """Insert intents; an id that exists raises sqlite3.IntegrityError."""
-        self._db.insert(schema.orders, map(row_of, intents))
+        self._db.insert_records(schema.orders, intents)
 
     def save(self, intent: Intent) -> None:
         """Write an intent's present state."""
@@ -246,7 +250,7 @@ class Orders:
 
     def add_fill(self, fill: FillRow) -> bool:
         """Record an execution once; False when its id was known."""
-        return self._db.insert(schema.fills, [row_of(fill)], known="keep") == 1
+        return self._db.insert_records(schema.fills, [fill], known="keep") == 1
 
     def fills(self, *, session_start: datetime | None = None) -> tuple[FillRow, ...]:
         """Executions, oldest first."""
