@@ -25,7 +25,6 @@ class Taken:
 
     ledger: Ledger  # with the rows
     added: tuple[Transaction, ...]  # those that were new
-    restated: tuple[Restatement, ...]  # sales told before whose figures are now others
     corrects: bool  # True when something known before no longer counts, in figures, lots or cash
 
 
@@ -38,7 +37,7 @@ def take_in(store: Store, ledger: Ledger, transactions: Iterable[Transaction], a
     with store.transaction():
         added = store.journal.append(transactions, at)
         if not added:
-            return Taken(ledger, (), (), False)
+            return Taken(ledger, (), False)
         after = ledger.extended(added)
         changed = difference(ledger, after)
         store.lots.replace(changed.queues, changed.sales)
@@ -47,7 +46,7 @@ def take_in(store: Store, ledger: Ledger, transactions: Iterable[Transaction], a
         )
         tell(store, restated, at)
         corrects = any(row.supersedes is not None or row.transaction_id in ledger.superseded for row in added)
-        return Taken(after, added, restated, corrects)
+        return Taken(after, added, corrects)
 
 
 def _causes_of(restatement: Restatement, ledger: Ledger, learned: Sequence[Transaction]) -> tuple[str, ...]:

@@ -25,8 +25,8 @@ from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from state.lots import LedgerError
-from state.lots.casefile import case_name, policy_of, replay_each
+from state.lots import LedgerError, LedgerPolicy
+from state.lots.casefile import case_name, policy_of, replay_one
 from state.lots.money import cents
 from state.records import ZERO
 from strategy.taxes import (
@@ -77,11 +77,11 @@ def replay_file(
     `conventions` switches named conventions of the ledger; `tables` is called only for a file with rate cases.
     Raises TaxInputError when a section is no list, UnknownConventionError, and what `tables` raises.
     """
-    policy_of(conventions)  # refused for the whole file, whatever its sections
+    policy = policy_of(conventions)  # refused for the whole file, whatever its sections
     given = {section: _list(document, section) for section in SECTIONS if section in document}
     result = Replayed()
     if "cases" in given:
-        _answer(result, "cases", given["cases"], lambda case: _lots(case, conventions))
+        _answer(result, "cases", given["cases"], lambda case: _lots(case, policy))
     if "netting_cases" in given:
         _answer(result, "netting_cases", given["netting_cases"], _netting)
     if "rate_cases" in given:
@@ -127,11 +127,8 @@ def _name(case: object, place: int) -> str:
 # ------------------------------------------------------------------ the sections
 
 
-def _lots(case: Mapping[str, Any], conventions: Mapping[str, str]) -> Answer:
-    answers, refused = replay_each((case,), conventions)
-    for _, error in refused:
-        raise error
-    answer: Answer = _all_text(answers[0])
+def _lots(case: Mapping[str, Any], policy: LedgerPolicy) -> Answer:
+    answer: Answer = _all_text(replay_one(case, policy))
     return answer
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -14,7 +14,7 @@ from daemon.house import ledger_policy
 from daemon.policy_check import FACT, in_words
 from daemon.settings import Settings
 from state.lots import Ledger, LedgerPolicy, difference
-from state.lots.changes import figures_of
+from state.lots.changes import restatement, rows_by_sale
 from state.records import Lot, RealizedRow, Restatement
 from state.store import Store
 from state.store.types import decimal_text
@@ -57,19 +57,11 @@ def rebuild(store: Store, settings: Settings | None, now: datetime) -> tuple[int
     """
     ledger = full_replay(store, settings)
     everything = difference(Ledger.replay(store.household.accounts(), ()), ledger)
-    told: dict[str, list[RealizedRow]] = {}
-    for row in store.lots.realized():
-        told.setdefault(row.sale_id, []).append(row)
+    told = rows_by_sale(store.lots.realized())
     with store.transaction():
         store.lots.replace_all(everything.queues, everything.sales)
-        restated = tuple(
-            Restatement(
-                sale_id, rows[0].account_id, rows[0].symbol, rows[0].disposed, figures_of(rows), now_figures,
-                tuple(match for row in now_rows for match in row.matches), ("ledger rebuild",), now,
-            )
-            for sale_id, rows in told.items()
-            if figures_of(rows) != (now_figures := figures_of(now_rows := everything.sales.get(sale_id, ())))
-        )  # fmt: skip
+        found = (restatement(rows, everything.sales.get(sale_id, ())) for sale_id, rows in told.items())
+        restated = tuple(replace(each, learned_at=now, causes=("ledger rebuild",)) for each in found if each)
         tell(store, restated, now)
         store.meta.put(FACT, in_words(ledger.policy))
     return store.journal.count(), restated

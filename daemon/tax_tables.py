@@ -11,7 +11,7 @@ from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
-from daemon.settings import ConfigurationError, Problem, Settings
+from daemon.settings import ConfigurationError, Problem
 from daemon.settings.document import Document, parse
 from strategy.taxes import TaxTableError, TaxTables, read_tables
 
@@ -39,12 +39,6 @@ def tax_tables(file: Path | None = None) -> TaxTables:
         hint = "Save it as UTF-8 in your editor."
         raise ConfigurationError([Problem(str(file), None, "", "other bytes", "text in UTF-8", hint)]) from error
     return shipped.extended(_read(text, str(file), str(file)))
-
-
-def configured_file(settings: Settings, folder: Path) -> Path | None:
-    """The file that `tax_profile.tables_file` names; a relative path starts at `folder`, that of config.yaml."""
-    file = settings.tax_profile.tables_file
-    return None if file is None else folder / file.expanduser()
 
 
 def _read(text: str, name: str, origin: str) -> TaxTables:

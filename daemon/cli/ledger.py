@@ -149,11 +149,11 @@ def _cases(file: Path) -> dict[str, Any]:
 def _tables(file: Path | None, config: Path | None) -> TaxTables:
     """The shipped tax tables, with those of --tax-tables or else of the configuration, where there is one."""
     from daemon.settings import config_path, load_settings
-    from daemon.tax_tables import configured_file, tax_tables
+    from daemon.tax_tables import tax_tables
 
     path = config_path(config, os.environ)
     if file is None and (config is not None or path.exists()):
-        file = configured_file(load_settings(path, os.environ), path.absolute().parent)
+        file = load_settings(path, os.environ).tax_profile.tables_file
     return tax_tables(file)
 
 

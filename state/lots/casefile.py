@@ -75,34 +75,19 @@ def replay_cases(document: Mapping[str, Any], conventions: Mapping[str, str] = {
     `conventions` switches named conventions, for example {"tacking": "additive"}. Raises UnsupportedTransactionError
     naming the cases that need more than the ledger knows, UnknownConventionError, or any other LedgerError of a case.
     """
-    answers, refused = replay_each(document.get("cases", ()), conventions)
-    unsupported = []
-    for name, error in refused:
-        if not isinstance(error, UnsupportedTransactionError):
-            error.add_note(f"in case {name}")
-            raise error
-        unsupported.append(f"\n  {name}: {error}")
+    policy = policy_of(conventions)
+    answers, unsupported = [], []
+    for place, case in enumerate(document.get("cases", ())):
+        try:
+            answers.append(replay_one(case, policy))
+        except UnsupportedTransactionError as error:
+            unsupported.append(f"\n  {case_name(case, place)}: {error}")
+        except LedgerError as error:
+            error.add_note(f"in case {case_name(case, place)}")
+            raise
     if unsupported:
         raise UnsupportedTransactionError(f"Cases that need more than the ledger knows:{''.join(unsupported)}")
     return {"cases": answers}
-
-
-def replay_each(
-    cases: Sequence[Any], conventions: Mapping[str, str] = {}
-) -> tuple[list[dict[str, Any]], list[tuple[str, LedgerError]]]:
-    """The answers of the cases that can be answered, and the others by name with the reason, both in their order.
-
-    Raises UnknownConventionError.
-    """
-    policy = policy_of(conventions)
-    answers: list[dict[str, Any]] = []
-    refused: list[tuple[str, LedgerError]] = []
-    for place, case in enumerate(cases):
-        try:
-            answers.append(_well_formed(case, policy))
-        except LedgerError as error:
-            refused.append((case_name(case, place), error))
-    return answers, refused
 
 
 def case_name(case: object, place: int) -> str:
@@ -111,7 +96,7 @@ def case_name(case: object, place: int) -> str:
     return str(case["id"]) if isinstance(case, Mapping) and named else f"number {place + 1}"
 
 
-def _well_formed(case: Any, policy: LedgerPolicy) -> dict[str, Any]:
+def replay_one(case: Any, policy: LedgerPolicy) -> dict[str, Any]:
     """`replay_case`; what a malformed case trips over is raised as InvalidTransactionError."""
     try:
         return replay_case(case, policy)
@@ -133,15 +118,15 @@ def policy_of(conventions_given: Mapping[str, str]) -> LedgerPolicy:
 def replay_case(case: Mapping[str, Any], policy: LedgerPolicy) -> dict[str, Any]:
     """One case: its sales and open lots."""
     with localcontext(CONTEXT):
-        rows = [_given(row) for row in case.get("transactions") or ()]
+        rows = _with_multipliers([_given(row) for row in case.get("transactions") or ()])
         _refuse_unknown(rows)
         _refuse_ambiguous_delivery(rows)
         accounts = _accounts(case, rows)
         options = _given(case.get("options") or {})
         groups = tuple(frozenset(group) for group in options.pop("equivalence_groups", ()))
         own: dict[str, Any] = {name: str(value) for name, value in options.items() if name in conventions()}
-        calls = {call.symbol: call for call in map(_call, _with_multipliers(rows)) if call is not None}
-        transactions = [_transaction(row, at) for row, at in zip(_with_multipliers(rows), _instants(rows), strict=True)]
+        calls = {call.symbol: call for call in map(_call, rows) if call is not None}
+        transactions = [_transaction(row, at) for row, at in zip(rows, _instants(rows), strict=True)]
         actions = []
         for number, item in enumerate(map(_given, case.get("corporate_actions") or ()), start=1):
             if item["type"] == "cash_in_lieu":
@@ -278,10 +263,7 @@ def _action(item: Mapping[str, Any], default_id: str) -> CorporateAction:
     kind = ACTIONS.get(item["type"])
     if kind is None:
         raise UnsupportedTransactionError(f"corporate action {item['type']} is not known.")
-    if (
-        kind is CorporateActionKind.STOCK_MERGER
-        and {"cash", "boot", "cash_per_share", "per_share", "price"} & item.keys()
-    ):
+    if kind is CorporateActionKind.STOCK_MERGER and BOOT & item.keys():
         raise UnsupportedTransactionError("a stock merger that pays cash besides (IRC §356) is not known.")
     new, old = _ratio(item.get("ratio", "1:1"))
     return CorporateAction(

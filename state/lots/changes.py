@@ -21,7 +21,6 @@ from decimal import localcontext
 from state.lots.book import Parcel
 from state.lots.ledger import Ledger
 from state.lots.money import CONTEXT, cents
-from state.lots.relief import disposal_order
 from state.lots.unit import Unit
 from state.records import ZERO, Lot, RealizedRow, Restatement, SaleFigures, Term
 
@@ -42,18 +41,23 @@ def difference(before: Ledger, after: Ledger) -> Difference:
     restated: list[Restatement] = []
     with localcontext(CONTEXT):
         for old, new in touched_units(before, after):
-            queues.update(_changed_queues(old, new, after))
+            queues.update(_changed_queues(old, new))
             for sale_id, was, now in _sales_that_differ(old, new):
                 sales[sale_id] = now
-                if was and (told := figures_of(was)) != (is_now := figures_of(now)):
-                    restated.append(_restatement(was, now, told, is_now))
+                changed = restatement(was, now)
+                if changed is not None:
+                    restated.append(changed)
     restated.sort(key=lambda each: (each.disposed, each.account_id, each.sale_id))
     return Difference(queues, sales, tuple(restated))
 
 
-def _restatement(
-    was: Sequence[RealizedRow], now: Sequence[RealizedRow], told: SaleFigures, is_now: SaleFigures
-) -> Restatement:
+def restatement(was: Sequence[RealizedRow], now: Sequence[RealizedRow]) -> Restatement | None:
+    """What became of the figures of one sale, from its rows; None where nothing was told before or nothing differs."""
+    if not was:
+        return None
+    told, is_now = figures_of(was), figures_of(now)
+    if told == is_now:
+        return None
     sale = was[0]
     known = {match for row in was for match in row.matches}
     new = tuple(match for row in now for match in row.matches if match not in known)
@@ -83,15 +87,11 @@ def touched_units(before: Ledger, after: Ledger) -> Iterator[tuple[Unit | None, 
             yield was, unit
 
 
-def _changed_queues(old: Unit | None, new: Unit, after: Ledger) -> dict[tuple[str, str], tuple[Lot, ...]]:
+def _changed_queues(old: Unit | None, new: Unit) -> dict[tuple[str, str], tuple[Lot, ...]]:
     """The queues of a unit that differ, in the order of disposal."""
     had = old.book.queues if old is not None else {}
     has = new.book.queues
-    return {
-        key: tuple(parcel.as_lot() for parcel in disposal_order(has.get(key, ()), after.rules.relief(key[0])))
-        for key in {**had, **has}
-        if not _alike(had.get(key, ()), has.get(key, ()))
-    }
+    return {key: new.disposal_queue(*key) for key in {**had, **has} if not _alike(had.get(key, ()), has.get(key, ()))}
 
 
 def _alike(had: Sequence[Parcel], has: Sequence[Parcel]) -> bool:
@@ -122,7 +122,7 @@ def _sales_that_differ(
         day = min(row.disposed for row in (*was[start : start + 1], *now[start : start + 1]))
         while start and was[start - 1].disposed >= day:
             start -= 1
-    rows_was, rows_now = _by_sale(was[start:]), _by_sale(now[start:])
+    rows_was, rows_now = rows_by_sale(was[start:]), rows_by_sale(now[start:])
     sale_ids = rows_was.keys() | rows_now.keys()
     for sale_id in sorted(sale_ids):
         if rows_was[sale_id] != rows_now[sale_id]:
@@ -139,7 +139,8 @@ def _first_difference(was: Sequence[RealizedRow], now: Sequence[RealizedRow]) ->
     return len(now)
 
 
-def _by_sale(rows: Iterable[RealizedRow]) -> defaultdict[str, list[RealizedRow]]:
+def rows_by_sale(rows: Iterable[RealizedRow]) -> defaultdict[str, list[RealizedRow]]:
+    """Realized rows by the id of their sale, in the order given."""
     sales: defaultdict[str, list[RealizedRow]] = defaultdict(list)
     for row in rows:
         sales[row.sale_id].append(row)

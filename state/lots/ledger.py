@@ -126,14 +126,15 @@ class Ledger:
             check_corrections(fresh, known, later._transactions, later._superseded)
             later._units = dict(self._units)
             touched = later._by_unit(fresh)
-            for key in later._by_unit(self._known[each] for each in corrected if each in self._known):
+            units_corrected = later._by_unit(self._known[each] for each in corrected if each in self._known)
+            for key in units_corrected:
                 touched.setdefault(key, [])
             for key, rows in touched.items():
                 unit = self._units.get(key)
                 later._units[key] = (
                     Unit.replayed(rows, later._superseded, self._rules)
                     if unit is None
-                    else unit.extended(rows, corrected, later._superseded)
+                    else unit.extended(rows, later._superseded, corrected=key in units_corrected)
                 )
         return later
 

@@ -103,10 +103,10 @@ class Unit:
         """The rows that count, corrections in the places of what they correct."""
         return corrected_in_place(chain.from_iterable(self.batches), self.superseded)
 
-    def extended(self, fresh: Sequence[Event], corrected: frozenset[str], superseded: frozenset[str]) -> Unit:
+    def extended(self, fresh: Sequence[Event], superseded: frozenset[str], *, corrected: bool) -> Unit:
         """The unit with more rows; equals a replay of all of them.
 
-        `corrected` are the ids that the rows just learned supersede, here or in other units; `superseded` all such ids.
+        `superseded` are the ids of all rows that are corrected. `corrected`: some of this unit's are so since now.
         """
         batches = (*self.batches, tuple(fresh))
         if len(batches) > MOST_BATCHES:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
-from enum import Enum
 from typing import Any
 
 from sqlalchemy import RowMapping
@@ -40,33 +39,12 @@ from state.records import (
 
 Row = Mapping[str, Any] | RowMapping
 
-_AS_THEY_ARE = frozenset({Decimal, date, datetime, str, bool, int, float, type(None)})
-
 
 def row_of(record: Any, **extra: Any) -> dict[str, Any]:
-    """A record's fields as column values: enums by value, tuples of records as JSON-ready lists."""
-    row = {name: plain(getattr(record, name)) for name in record.__dataclass_fields__}
+    """A record's fields as column values, and what stands beside them; the columns' types write them (types.py)."""
+    row = {name: getattr(record, name) for name in record.__dataclass_fields__}
     row.update(extra)
     return row
-
-
-def plain(value: Any) -> Any:
-    """Enums by value, mappings and tuples of records unfolded; everything else as it is."""
-    if type(value) in _AS_THEY_ARE:  # most are
-        return value
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, tuple):
-        return [_plain_record(item) for item in value]
-    if isinstance(value, Mapping):
-        return dict(value)
-    return _plain_record(value) if hasattr(value, "__dataclass_fields__") else value
-
-
-def _plain_record(item: Any) -> Any:
-    if hasattr(item, "__dataclass_fields__"):
-        return row_of(item)
-    return plain(item)
 
 
 def account_from(row: RowMapping) -> Account:

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from state.records import Intent, IntentState, Plan, PlannedTrade, PlanState, Side
 from state.store import schema
 from state.store.database import Database
-from state.store.rows import decimals, intent_from, plain, plan_from, row_of, trade_from
+from state.store.rows import decimals, intent_from, plan_from, row_of, trade_from
 
 OPEN_PLANS = tuple(state.value for state in PlanState if not state.is_final)
 OPEN_INTENTS = tuple(state.value for state in IntentState if not state.is_final)
@@ -84,9 +84,8 @@ class Plans:
 
     def update(self, plan_id: str, at: datetime, **changes: Any) -> None:
         """Change columns of a plan: state, revision, reasons, expires_at, weights_after."""
-        values = {key: plain(value) for key, value in changes.items()}
         table = schema.rebalancing_events
-        self._db.execute(update(table).where(table.c.plan_id == plan_id).values(updated_at=at, **values))
+        self._db.execute(update(table).where(table.c.plan_id == plan_id).values(updated_at=at, **changes))
 
     def reprice(self, plan: Plan, at: datetime) -> None:
         """Write a plan's state, revision, expiry, reasons and the fresh prices and lots of its trades."""
