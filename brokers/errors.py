@@ -17,6 +17,11 @@ class DuplicateClientOrderId(OrderRefused):
     """The broker already has an order with this client order id; look it up and adopt it, never resend."""
 
 
+class NotSent(BrokerError):  # noqa: N818
+    """The request did not leave this machine (no call left in the rate budget); the intent is recorded again and sent
+    at a later step."""
+
+
 class OutcomeUnknown(BrokerError):  # noqa: N818
     """The request may or may not have arrived; the intent becomes UNKNOWN until the broker's records settle it."""
 

@@ -18,6 +18,7 @@ from state.records import (
     BrokerClock,
     BrokerOrder,
     BrokerPosition,
+    CorporateNotice,
     DailyBar,
     OrderRequest,
     Quote,
@@ -41,8 +42,9 @@ class OrderEvents:
     cursor: str | None
 
 
-class Broker(Protocol):
-    """One brokerage account. Reads raise BrokerUnavailable or NotAuthorized, never return a guess."""
+class BrokerReader(Protocol):
+    """One brokerage account to look at: it has no way to send. Reads raise BrokerUnavailable or NotAuthorized, never
+    return a guess."""
 
     @property
     def capabilities(self) -> BrokerCapabilities:
@@ -65,6 +67,13 @@ class Broker(Protocol):
         """Everything that happened in the account after `after` (None: from the beginning), oldest first, complete."""
         ...
 
+    def activities_since(self, day: date) -> tuple[Activity, ...]:
+        """Everything with a trade date of `day` or later, oldest first, as the broker's records are now.
+
+        A line told before may come with another content, or as cancelled: brokers correct their history.
+        """
+        ...
+
     def assets(self, symbols: Iterable[str]) -> Mapping[str, Security]:
         """What the broker knows of the symbols; symbols it does not know are absent."""
         ...
@@ -77,11 +86,8 @@ class Broker(Protocol):
         """Closing prices of finished sessions in [start, end], by session then symbol."""
         ...
 
-    def submit(self, order: OrderRequest) -> BrokerOrder:
-        """Send one order, once, without retry.
-
-        Raises OrderRefused, DuplicateClientOrderId, OutcomeUnknown or NotAuthorized.
-        """
+    def corporate_actions(self, symbols: Iterable[str], start: date, end: date) -> tuple[CorporateNotice, ...]:
+        """What issuers did with an ex-date in [start, end], as far as it is announced, by ex-date then symbol."""
         ...
 
     def order_by_client_id(self, client_order_id: str) -> BrokerOrder | None:
@@ -92,10 +98,30 @@ class Broker(Protocol):
         """Orders that can still fill, oldest first."""
         ...
 
-    def cancel(self, broker_order_id: str) -> None:
-        """Ask for a cancel. Raises UnknownOrder. A final order is left as it is."""
+    def orders(self, client_order_ids: Iterable[str]) -> Mapping[str, BrokerOrder]:
+        """The orders with these client order ids, in as few requests as it takes; ids the broker has no order for are
+        absent, each looked up by its id."""
         ...
 
     def order_events(self, after: str | None = None) -> OrderEvents:
         """Orders whose state changed after `after` (None: from the beginning), in the order of change."""
         ...
+
+
+class OrderDesk(Protocol):
+    """The way to send. A process that may not trade (observe mode, commands that look) has none."""
+
+    def submit(self, order: OrderRequest) -> BrokerOrder:
+        """Send one order, once, without retry.
+
+        Raises OrderRefused, DuplicateClientOrderId, OutcomeUnknown or NotAuthorized.
+        """
+        ...
+
+    def cancel(self, broker_order_id: str) -> None:
+        """Ask for a cancel. Raises UnknownOrder. A final order is left as it is."""
+        ...
+
+
+class Broker(BrokerReader, OrderDesk, Protocol):
+    """One brokerage account, to look at and to trade."""

@@ -178,6 +178,24 @@ class CorporateAction:
     basis_fraction: Decimal = ZERO  # the child's part of the basis, by relative market value (Form 8937)
 
 
+@dataclass(frozen=True, slots=True)
+class CorporateNotice:
+    """One corporate action as a source announces it, whether or not the ledger has a rule for it.
+
+    `kind` is the source's own word (forward_split, cash_dividend, stock_and_cash_merger ...). `action` is what it does
+    to lots; None where it does nothing to them (a cash dividend), or nothing that could be done without a person.
+    """
+
+    action_id: str
+    kind: str
+    symbol: str
+    ex_date: date
+    action: CorporateAction | None = None
+    per_share: Decimal = ZERO  # cash in USD a share
+    needs_person: bool = False  # shares or basis change in a way the ledger has no rule for
+    note: str = ""
+
+
 # ------------------------------------------------------------------ lots and realized rows
 
 
@@ -403,11 +421,18 @@ class ActivityKind(StrEnum):
     """What happened in a broker's account."""
 
     FILL = "fill"  # an execution
-    CASH_DIVIDEND = "cash_dividend"  # cash paid on shares held
-    SPLIT = "split"  # shares multiplied by ratio
+    CASH_DIVIDEND = "cash_dividend"  # cash paid on shares held; negative where a payment is taken back
+    RETURN_OF_CAPITAL = "return_of_capital"  # cash that lowers the basis of the shares; `price` is USD a share
+    SPLIT = "split"  # shares multiplied by ratio; the ratio is None where the broker's records do not tell it
+    SYMBOL_CHANGE = "symbol_change"  # the same shares under `to_symbol`
+    REORGANIZATION = "reorganization"  # merger, spin-off, tender, redemption: shares or cash of an issuer's action
+    SHARES_IN = "shares_in"  # shares that came from elsewhere, without basis
+    SHARES_OUT = "shares_out"  # shares that went elsewhere
     DEPOSIT = "deposit"  # cash in
     WITHDRAWAL = "withdrawal"  # cash out
-    FEE = "fee"  # charge outside a trade
+    INTEREST = "interest"  # interest received (positive) or paid
+    FEE = "fee"  # charge outside a trade, tax withheld at source among them
+    OTHER = "other"  # nothing harvestd has a rule for: its cash is booked, and its symbol, if any, is locked
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,6 +453,9 @@ class Activity:
     ratio_new: Decimal | None = None
     ratio_old: Decimal | None = None
     lots: tuple[LotSelection, ...] = ()  # lots the broker disposed of, where it says so
+    to_symbol: str | None = None
+    cancelled: bool = False  # the broker has taken this line back: it never happened
+    note: str = ""  # the broker's own words for what it is, such as "DIV/SPD"
 
 
 @dataclass(frozen=True, slots=True)
@@ -438,6 +466,10 @@ class BrokerAccount:
     cash: Decimal
     settled_cash: Decimal
     trading_blocked: bool = False
+    multiplier: Decimal = Decimal(1)  # more than 1: the account could borrow; harvestd never does
+    shorting_enabled: bool = False
+    equity: Decimal | None = None  # what the broker says all of it is worth; advisory
+    restrictions: tuple[str, ...] = ()  # in words: what the broker has blocked or flagged
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,16 @@ from decimal import Decimal
 
 from brokers.simulated.book import Book, cents, plain
 from state.reasons import ReasonCode, because
-from state.records import QUANTUM, ZERO, Activity, ActivityKind, BrokerOrderStatus
+from state.records import (
+    QUANTUM,
+    ZERO,
+    Activity,
+    ActivityKind,
+    BrokerOrderStatus,
+    CorporateAction,
+    CorporateActionKind,
+    CorporateNotice,
+)
 
 
 def book_dividend(book: Book, symbol: str, per_share: Decimal, day: date, *identity: object) -> None:
@@ -77,3 +86,15 @@ def book_cash(book: Book, kind: ActivityKind, amount: Decimal, reference: str, d
             amount=amount,
         )
     )
+
+
+def split_notice(action_id: str, symbol: str, day: date, ratio_new: Decimal, ratio_old: Decimal) -> CorporateNotice:
+    """A split as an issuer announces it."""
+    split = CorporateAction(action_id, CorporateActionKind.SPLIT, symbol, day, ratio_new, ratio_old)
+    kind = "forward_split" if ratio_new >= ratio_old else "reverse_split"
+    return CorporateNotice(action_id, kind, symbol, day, split)
+
+
+def dividend_notice(action_id: str, symbol: str, day: date, per_share: Decimal) -> CorporateNotice:
+    """A cash dividend as an issuer announces it; it does nothing to lots."""
+    return CorporateNotice(action_id, "cash_dividend", symbol, day, per_share=per_share)

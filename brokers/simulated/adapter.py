@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 from brokers.protocol import ActivityPage, OrderEvents
 from brokers.simulated import switches
 from state.records import (
+    Activity,
     BrokerAccount,
     BrokerCapabilities,
     BrokerClock,
     BrokerOrder,
     BrokerPosition,
+    CorporateNotice,
     DailyBar,
     OrderRequest,
     Quote,
@@ -79,6 +81,12 @@ class SimulatedBroker:
             start = _read_cursor(_ACTIVITY, after, len(history))
             return ActivityPage(tuple(history[start:]), _cursor(_ACTIVITY, len(history)))
 
+    def activities_since(self, day: date) -> tuple[Activity, ...]:
+        """Activities with a trade date of `day` or later; this venue never changes its history."""
+        with self._book.lock:
+            self._venue.check_available()
+            return tuple(each for each in self._book.activities if each.trade_date >= day)
+
     def assets(self, symbols: Iterable[str]) -> Mapping[str, Security]:
         """The securities of the price history."""
         with self._book.lock:
@@ -98,6 +106,12 @@ class SimulatedBroker:
             self._venue.check_available()
             return self._venue.market.daily_bars(symbols, start, end, self._book.now)
 
+    def corporate_actions(self, symbols: Iterable[str], start: date, end: date) -> tuple[CorporateNotice, ...]:
+        """Splits and dividends of the price history, and those commanded, up to the venue's own day."""
+        with self._book.lock:
+            self._venue.check_available()
+            return self._venue.notices(symbols, start, end)
+
     def submit(self, order: OrderRequest) -> BrokerOrder:
         """Send one order. Raises OrderRefused, DuplicateClientOrderId, OutcomeUnknown or NotAuthorized."""
         return self._venue.submit(order)
@@ -108,6 +122,11 @@ class SimulatedBroker:
             self._venue.check_available()
             order_id = self._book.order_ids.get(client_order_id)
             return None if order_id is None else self._book.reported[order_id]
+
+    def orders(self, client_order_ids: Iterable[str]) -> Mapping[str, BrokerOrder]:
+        """The orders with these client order ids, however old."""
+        found = {each: self.order_by_client_id(each) for each in client_order_ids}
+        return {client_order_id: order for client_order_id, order in found.items() if order is not None}
 
     def open_orders(self) -> tuple[BrokerOrder, ...]:
         """Orders that can still fill, oldest first."""

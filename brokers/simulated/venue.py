@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Iterable
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
 from brokers.errors import BrokerUnavailable, NotAuthorized, OrderRefused, OutcomeUnknown, UnknownOrder
 from brokers.simulated import switches
-from brokers.simulated.actions import book_cash, book_dividend, book_split
+from brokers.simulated.actions import book_cash, book_dividend, book_split, dividend_notice, split_notice
 from brokers.simulated.adapter import SimulatedBroker
 from brokers.simulated.admission import check_order
 from brokers.simulated.book import Book, CommandSplit, Disposal, VenueLot, VenueOrder
@@ -19,7 +20,16 @@ from brokers.simulated.matching import Matcher
 from brokers.simulated.storage import Header, VenueFile
 from brokers.simulated.world import Schedule, VenuePrices, VenueSettings, as_utc
 from state.reasons import ReasonCode
-from state.records import CENT, ZERO, Activity, ActivityKind, BrokerOrder, BrokerOrderStatus, OrderRequest
+from state.records import (
+    CENT,
+    ZERO,
+    Activity,
+    ActivityKind,
+    BrokerOrder,
+    BrokerOrderStatus,
+    CorporateNotice,
+    OrderRequest,
+)
 
 
 class SimulatedVenue:
@@ -111,6 +121,34 @@ class SimulatedVenue:
             book_dividend(self.book, symbol, per_share, day, "scheduled", number)
         for number, (symbol, (new, old)) in enumerate(self.schedule.splits.get(session, ())):
             book_split(self.book, symbol, new, old, day, "scheduled", number)
+
+    def notices(self, symbols: Iterable[str], start: date, end: date) -> tuple[CorporateNotice, ...]:
+        """Splits and dividends of `symbols` with an ex-date in [start, end] and not after the venue's own day.
+
+        Those of the price history are known on the morning of their day; those commanded, from the command on.
+        """
+        wanted, last = set(symbols), min(end, self.schedule.trade_date(self.now))
+        days = [session.session for session in self.schedule.sessions]
+        splits = [
+            (days[index], symbol, new, old)
+            for index, items in self.schedule.splits.items()
+            for symbol, (new, old) in items
+        ]
+        splits += [
+            (days[min(each.session, len(days) - 1)], each.symbol, each.ratio_new, each.ratio_old)
+            for each in self.book.command_splits
+        ]
+        found = [
+            split_notice(self.book.identify(day, "notice", symbol, new, old), symbol, day, new, old)
+            for day, symbol, new, old in splits
+        ]
+        found += [
+            dividend_notice(self.book.identify(days[index], "notice", symbol, amount), symbol, days[index], amount)
+            for index, items in self.schedule.dividends.items()
+            for symbol, amount in items
+        ]
+        chosen = (each for each in found if each.symbol in wanted and start <= each.ex_date <= last)
+        return tuple(sorted(chosen, key=lambda each: (each.ex_date, each.symbol, each.action_id)))
 
     # -------------------------------------------------------------- orders
 

@@ -25,7 +25,7 @@ from sqlalchemy.pool import StaticPool
 from state.store.errors import NotADatabase, SchemaMismatch
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-HEAD_REVISION = "0002"  # the newest revision this code knows; a test holds it to the migrations folder
+HEAD_REVISION = "0003"  # the newest revision this code knows; a test holds it to the migrations folder
 _Codec = Callable[[Any], Any] | None
 _DIALECT = sqlite.dialect()
 APPLICATION_ID = 0x48525653  # "HRVS": marks the file as ours (PRAGMA application_id)

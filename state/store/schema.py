@@ -311,6 +311,45 @@ corporate_actions = Table(
     Column("ratio_new", ExactDecimal),
     Column("ratio_old", ExactDecimal),
     Column("per_share", ExactDecimal),
+    Column("to_symbol", Text),
+    Column("basis_fraction", ExactDecimal),
+    Column("ledger_kind", Text),  # what the ledger does about it; null: nothing, or nothing without a person
+    Column("needs_person", Boolean, nullable=False, server_default="0"),
+    Column("note", Text, nullable=False, server_default=""),
+    Column("seen_at", UtcInstant),  # when harvestd first learned of it
+)
+
+market_coverage = Table(  # which sessions of a symbol were asked for: a gap inside is a gap at the source
+    "market_coverage",
+    metadata,
+    Column("symbol", Text, primary_key=True),
+    Column("first_session", Date, nullable=False),
+    Column("last_session", Date, nullable=False),
+    Column("as_of", UtcInstant, nullable=False),
+)
+
+market_findings = Table(  # bars that are not used until somebody or something explains them
+    "market_findings",
+    metadata,
+    Column("symbol", Text, primary_key=True),
+    Column("session", Date, primary_key=True),
+    Column("kind", Text, primary_key=True),  # gap, zero, jump, renamed
+    Column("detail", Text, nullable=False),
+    Column("found_at", UtcInstant, nullable=False),
+    Column("resolved_at", UtcInstant),
+    Column("resolution", Text, nullable=False, server_default=""),
+)
+
+broker_events = Table(  # what a broker's stream said, as it came, before anything is made of it
+    "broker_events",
+    metadata,
+    Column("event_id", Integer, primary_key=True, autoincrement=True),
+    Column("account_id", Text, nullable=False),
+    Column("stream", Text, nullable=False),
+    Column("received_at", UtcInstant, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("taken_at", UtcInstant, index=True),
+    Column("fault", Text, nullable=False, server_default=""),  # why nothing could be made of it
 )
 
 commands = Table(

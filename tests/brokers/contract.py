@@ -28,6 +28,7 @@ from state.records import (
     ActivityKind,
     BrokerOrder,
     BrokerOrderStatus,
+    CorporateActionKind,
     OrderRequest,
     OrderType,
     Side,
@@ -219,6 +220,13 @@ class TradingContract:
         venue_command.open_next_session()
         assert broker.account().settled_cash == account.cash
 
+    def test_many_orders_are_looked_up_together(self, broker: Broker, venue_command: VenueCommand) -> None:
+        broker.submit(order("a-1", venue_command.symbol))
+        broker.submit(order("a-2", venue_command.other))
+        venue_command.advance(120)
+        looked_up = broker.orders(["a-1", "a-2", "never-sent"])
+        assert dict(looked_up) == {"a-1": found(broker, "a-1"), "a-2": found(broker, "a-2")}
+
 
 class RefusalContract:
     """What is refused, and with which reason code."""
@@ -323,6 +331,28 @@ class ReadingContract:
         assert held(broker, venue_command.symbol) == 15
         assert broker.account().cash == before
 
+    def test_history_is_read_again_by_day(self, broker: Broker, venue_command: VenueCommand) -> None:
+        broker.submit(order("a-1", venue_command.symbol))
+        venue_command.advance(120)
+        history = broker.activities().activities
+        fill = history[-1]
+        assert fill in broker.activities_since(fill.trade_date)
+        assert broker.activities_since(min(each.trade_date for each in history)) == history
+        assert broker.activities_since(fill.trade_date + timedelta(days=1)) == ()
+
+    def test_a_split_is_announced_with_its_ratio(self, broker: Broker, venue_command: VenueCommand) -> None:
+        broker.submit(order("a-1", venue_command.symbol))
+        venue_command.advance(120)
+        venue_command.split(venue_command.symbol, Decimal(3), Decimal(2))
+        day = broker.activities().activities[-1].trade_date
+        month = timedelta(days=30)
+        [notice] = broker.corporate_actions([venue_command.symbol, venue_command.other], day - month, day + month)
+        assert (notice.symbol, notice.kind, notice.ex_date) == (venue_command.symbol, "forward_split", day)
+        assert notice.action is not None
+        assert notice.action.kind is CorporateActionKind.SPLIT
+        assert (notice.action.ratio_new, notice.action.ratio_old) == (3, 2)
+        assert broker.corporate_actions([venue_command.other], day - month, day + month) == ()
+
     def test_order_events_tell_every_change_once(self, broker: Broker, venue_command: VenueCommand) -> None:
         venue_command.fill_part("a-1", Decimal("0.5"))
         broker.submit(order("a-1", venue_command.symbol))
@@ -380,6 +410,9 @@ class ReadingContract:
             broker.open_orders,
             broker.order_events,
             lambda: broker.order_by_client_id("a-1"),
+            lambda: broker.orders(["a-1"]),
+            lambda: broker.activities_since(day),
+            lambda: broker.corporate_actions([venue_command.symbol], day, day),
             lambda: broker.quotes([venue_command.symbol]),
             lambda: broker.assets([venue_command.symbol]),
             lambda: broker.daily_bars([venue_command.symbol], day, day),
