@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from state.records import (
     Activity,
@@ -108,13 +108,14 @@ class BrokerReader(Protocol):
         ...
 
 
+@runtime_checkable
 class OrderDesk(Protocol):
     """The way to send. A process that may not trade (observe mode, commands that look) has none."""
 
     def submit(self, order: OrderRequest) -> BrokerOrder:
         """Send one order, once, without retry.
 
-        Raises OrderRefused, DuplicateClientOrderId, OutcomeUnknown or NotAuthorized.
+        Raises OrderRefused, DuplicateClientOrderId, NotSent, OutcomeUnknown or NotAuthorized.
         """
         ...
 

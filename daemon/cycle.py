@@ -9,6 +9,7 @@ from daemon.house import House
 from daemon.planning import propose, scan
 from daemon.sync import Snapshot, sync
 from daemon.triggers import find_triggers
+from daemon.updates import settle, take_updates
 from state.records import Account, Plan
 
 
@@ -35,6 +36,10 @@ def work_cycle(house: House, account: Account) -> None:
 
 
 def observed(house: House, account: Account) -> Snapshot:
-    """What the broker says of our orders, then of everything else: an order's fate before its fills."""
-    execution.settle(house, account)
+    """What the broker says of our orders, then of everything else: an order's fate before its fills.
+
+    What the stream said comes first, so that asking the broker covers whatever it missed.
+    """
+    take_updates(house, account)
+    settle(house, account)
     return sync(house, account)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
-from brokers.errors import BrokerUnavailable, NotAuthorized
+from brokers.errors import BrokerError, NotAuthorized
 from daemon import execution
 from daemon.agenda import Task, due
 from daemon.alerts import drain, raise_alert, recover
@@ -57,7 +57,7 @@ def _attempt(house: House, account: Account, task: Task) -> bool:
         house.forget()
         raise_alert(house.store, of_halt, AlertLevel.HALT, f"Trading halted: {contradiction}", now)
         return False
-    except (BrokerUnavailable, JournalConflict, LedgerError) as fault:
+    except (BrokerError, JournalConflict, LedgerError) as fault:
         house.forget()
         text = f"{task.value} of {account.account_id} could not be done and is tried again: {fault}"
         key = of_task if isinstance(fault, LedgerError) else of_broker

@@ -49,6 +49,8 @@ def decide(house: House, snapshot: Snapshot, proposed: Proposed | None, verdict:
         return Decision(plan, PlanState.BLOCKED, verdict)
     if not plan.trades:
         return Decision(plan, PlanState.BLOCKED, proposed.proposal.reasons)
+    if house.desk(plan.account_id) is None:
+        return Decision(plan, PlanState.BLOCKED, (because(ReasonCode.MODE_OBSERVES),))
     reasons = needs_approval(plan, house.settings)
     return Decision(plan, PlanState.AWAITING_APPROVAL if reasons else PlanState.EXECUTING, reasons)
 

@@ -12,6 +12,7 @@ answer, a killed process - the next look at it goes through this table:
     SUBMITTING          accepted                    WORKING, FILLED   the answer arrived
     SUBMITTING          refused                     REFUSED           the broker said no before accepting
     SUBMITTING          duplicate client id         look up, adopt    we sent it before; never a second order
+    SUBMITTING          never left this machine     RECORDED          no call left in the rate budget: sent later
     SUBMITTING          no usable answer            UNKNOWN           unknown is not failed (I9)
     SUBMITTING, UNKNOWN has it                      adopt its state   the broker's record is the truth
     SUBMITTING, UNKNOWN has it, other terms         halt              the id is ours, the order is not
@@ -33,8 +34,15 @@ from decimal import ROUND_DOWN, ROUND_UP, Decimal
 
 import structlog
 
-from brokers.errors import DuplicateClientOrderId, NotAuthorized, OrderRefused, OutcomeUnknown, UnknownOrder
-from brokers.protocol import Broker
+from brokers.errors import (
+    DuplicateClientOrderId,
+    NotAuthorized,
+    NotSent,
+    OrderRefused,
+    OutcomeUnknown,
+    UnknownOrder,
+)
+from brokers.protocol import BrokerReader, OrderDesk
 from daemon import gate
 from daemon.alerts import raise_alert
 from daemon.errors import MustHalt
@@ -91,10 +99,23 @@ STATE_OF = {
 def settle(house: House, account: Account) -> None:
     """Bring every open intent of the account that has left, or may have, up to the broker's records."""
     broker = house.brokers[account.account_id]
-    for intent in house.store.orders.list(account_id=account.account_id, only_open=True):
-        if intent.state is not IntentState.RECORDED:
-            order = broker.order_by_client_id(intent.client_order_id)
-            _save(house, _adopted(intent, order) if order else _not_found(house, broker, intent))
+    open_ones = house.store.orders.list(account_id=account.account_id, only_open=True)
+    left = [intent for intent in open_ones if intent.state is not IntentState.RECORDED]
+    if not left:
+        return
+    known = broker.orders(intent.client_order_id for intent in left)
+    for intent in left:
+        order = known.get(intent.client_order_id)
+        _save(house, _adopted(intent, order) if order else _not_found(house, broker, intent))
+
+
+def take_update(house: House, account: Account, order: BrokerOrder) -> None:
+    """What the stream said of one order. Orders that are not ours, and news older than what we know, change nothing."""
+    intent = house.store.orders.get(order.client_order_id)
+    if intent is None or intent.account_id != account.account_id or intent.state.is_final:
+        return
+    if intent.state is not IntentState.RECORDED and order.filled_quantity >= intent.filled_quantity:
+        _save(house, _adopted(intent, order))
 
 
 def _adopted(intent: Intent, order: BrokerOrder) -> Intent:
@@ -119,7 +140,7 @@ def _adopted(intent: Intent, order: BrokerOrder) -> Intent:
     )
 
 
-def _not_found(house: House, broker: Broker, intent: Intent) -> Intent:
+def _not_found(house: House, broker: BrokerReader, intent: Intent) -> Intent:
     if intent.state in AT_BROKER:
         reason = str(because(ReasonCode.ORDER_OUTCOME_UNKNOWN, was=intent.state.value))
         return replace(intent, state=IntentState.UNKNOWN, lookups=0, reason=reason)
@@ -149,8 +170,13 @@ def _save(house: House, intent: Intent) -> Intent:
 
 
 def work(house: House, snapshot: Snapshot) -> None:
-    """Send what may leave now, end what is out of time, close plans that are over. Never waits."""
+    """Send what may leave now, end what is out of time, close plans that are over. Never waits.
+
+    Without a way to send nothing is done: what is left of an earlier run's plans is ended by one that has one.
+    """
     account = snapshot.account
+    if house.desk(account.account_id) is None:
+        return
     for plan in house.store.plans.list(account_id=account.account_id, only_open=True):
         if plan.state is PlanState.EXECUTING:
             _work_plan(house, snapshot, plan)
@@ -193,6 +219,8 @@ def _work_plan(house: House, snapshot: Snapshot, plan: Plan) -> None:
         refusal = _gate(house, snapshot, plan, intent, release.quantity, todays.values())
         if refusal is None:
             intent = _send(house, snapshot, intent, release.quantity)
+            if intent.state is IntentState.RECORDED:  # it never left: nothing more can leave in this pass
+                return
             if intent.filled_quantity:  # at once: what it moved is in the broker's cash, no longer in our reckoning
                 cash = house.brokers[plan.account_id].account().cash
         elif refusal.code in PASSING:
@@ -206,14 +234,14 @@ def _work_plan(house: House, snapshot: Snapshot, plan: Plan) -> None:
 def _give_up_sells(house: House, plan: Plan) -> None:
     """Near the end, sells that have not filled are cancelled, and those the gate held back are given up, so that what
     the others did fill can be bought back."""
-    broker = house.brokers[plan.account_id]
+    desk = _desk(house, plan.account_id)
     for intent in house.store.orders.list(plan_id=plan.plan_id, only_open=True):
         if intent.side is Side.SELL and intent.state is IntentState.RECORDED and intent.reason:
             _save(house, replace(intent, state=IntentState.EXPIRED, reason=_too_late(intent)))
         at_broker = intent.state in AT_BROKER and intent.broker_order_id
         if intent.side is Side.SELL and at_broker and intent.order_type is not OrderType.MARKET_ON_CLOSE:
             with suppress(UnknownOrder):  # its fate is looked up at the next step
-                broker.cancel(intent.broker_order_id or "")
+                desk.cancel(intent.broker_order_id or "")
     settle(house, next(one for one in house.accounts if one.account_id == plan.account_id))
 
 
@@ -266,8 +294,15 @@ def _send(house: House, snapshot: Snapshot, intent: Intent, quantity: Decimal) -
     return _save(house, _submitted(house, leaving))
 
 
+def _desk(house: House, account_id: str) -> OrderDesk:
+    desk = house.desk(account_id)
+    if desk is None:  # `work` came past this already
+        raise MustHalt(f"{account_id}: an order was to be sent or cancelled by a process that only looks")
+    return desk
+
+
 def _submitted(house: House, intent: Intent) -> Intent:
-    broker = house.brokers[intent.account_id]
+    broker, desk = house.brokers[intent.account_id], _desk(house, intent.account_id)
     request = OrderRequest(
         client_order_id=intent.client_order_id,
         symbol=intent.symbol,
@@ -278,7 +313,7 @@ def _submitted(house: House, intent: Intent) -> Intent:
         lots=intent.lots if broker.capabilities.lot_selection else (),
     )
     try:
-        return _adopted(intent, broker.submit(request))
+        return _adopted(intent, desk.submit(request))
     except DuplicateClientOrderId:
         order = broker.order_by_client_id(intent.client_order_id)
         return _adopted(intent, order) if order else replace(intent, state=IntentState.UNKNOWN)
@@ -287,6 +322,8 @@ def _submitted(house: House, intent: Intent) -> Intent:
     except NotAuthorized as refusal:
         _save(house, replace(intent, state=IntentState.UNKNOWN, reason="the broker does not let us in"))
         raise MustHalt(f"The broker refuses our key or has blocked the account: {refusal}") from refusal
+    except NotSent as reason:
+        return replace(intent, state=IntentState.RECORDED, submitted_quantity=ZERO, reason=str(reason))
     except OutcomeUnknown:
         return replace(intent, state=IntentState.UNKNOWN, reason=ReasonCode.ORDER_OUTCOME_UNKNOWN.value)
 
@@ -318,7 +355,7 @@ def _too_late(intent: Intent) -> str:
 
 def _end_of_time(house: House, plan: Plan) -> None:
     """Cancel what still works at the broker; what never left expires. Nothing rests into tomorrow."""
-    broker = house.brokers[plan.account_id]
+    desk = _desk(house, plan.account_id)
     for intent in house.store.orders.list(plan_id=plan.plan_id, only_open=True):
         session = house.calendar.on(intent.session)
         if intent.state is IntentState.RECORDED:
@@ -327,7 +364,7 @@ def _end_of_time(house: House, plan: Plan) -> None:
             still_open = session is not None and house.clock.now() < session.closes_at
             if still_open and intent.order_type is not OrderType.MARKET_ON_CLOSE:
                 with suppress(UnknownOrder):  # its fate is looked up below
-                    broker.cancel(intent.broker_order_id)
+                    desk.cancel(intent.broker_order_id)
     settle(house, next(account for account in house.accounts if account.account_id == plan.account_id))
 
 

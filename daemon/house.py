@@ -13,12 +13,13 @@ from decimal import Decimal
 
 import numpy as np
 
-from brokers.protocol import Broker
+from brokers.protocol import BrokerReader, OrderDesk
 from daemon.agenda import Timetable
 from daemon.alerts import LogNotifier, Notifier
 from daemon.bookkeeping import take_in
 from daemon.clock import Clock
 from daemon.constituents import Constituents
+from daemon.link import Link
 from daemon.market_calendar import MarketCalendar
 from daemon.settings import Settings
 from state.lots import Ledger, LedgerPolicy
@@ -51,15 +52,20 @@ def ledger_policy(settings: Settings, securities: Mapping[str, Security]) -> Led
 
 @dataclass
 class House:
-    """The household's process-wide state. `brokers` by account id, for managed accounts only."""
+    """The household's process-wide state.
+
+    `brokers` by account id, for managed accounts only: those that are order desks too can be traded, the others only
+    looked at. `links` are the streams of order updates, where there are any.
+    """
 
     settings: Settings
     store: Store
     clock: Clock
     calendar: MarketCalendar
-    brokers: Mapping[str, Broker]
+    brokers: Mapping[str, BrokerReader]
     constituents: Constituents
     notifier: Notifier = field(default_factory=LogNotifier)
+    links: Mapping[str, Link] = field(default_factory=dict)
     _ledger: Ledger | None = None
     _history: PriceHistory | None = None
     _path: BenchmarkPath | None = None
@@ -95,6 +101,11 @@ class House:
             stop_before_close=timedelta(minutes=execution.stop_before_close_minutes),
             evening_after_close=timedelta(minutes=schedule.evening_minutes),
         )
+
+    def desk(self, account_id: str) -> OrderDesk | None:
+        """The way to send orders for an account; None in a process that has none (observe mode, commands that look)."""
+        broker = self.brokers[account_id]
+        return broker if isinstance(broker, OrderDesk) else None
 
     # -------------------------------------------------------------- the ledger
 

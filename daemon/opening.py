@@ -9,12 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brokers.errors import OrderRefused
-from brokers.protocol import Broker
+from brokers.protocol import BrokerReader
 from daemon.errors import ConfigurationRefused, LeaseHeld
 from daemon.house import House
-from state.reasons import ReasonCode
-from state.records import BrokerOrder, OrderRequest
 from state.store import Store
 
 if TYPE_CHECKING:
@@ -88,25 +85,20 @@ def _require_simulated(database: Path) -> None:
 
 
 class ReadOnlyBroker:
-    """A broker one can only look at: it has the protocol's reads, and no submit or cancel that reaches anything."""
+    """A broker one can only look at: it has the protocol's reads, and neither submit nor cancel."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: BrokerReader) -> None:
         self.capabilities = broker.capabilities
         self.clock = broker.clock
         self.account = broker.account
         self.positions = broker.positions
         self.activities = broker.activities
+        self.activities_since = broker.activities_since
         self.assets = broker.assets
         self.quotes = broker.quotes
         self.daily_bars = broker.daily_bars
+        self.corporate_actions = broker.corporate_actions
         self.order_by_client_id = broker.order_by_client_id
+        self.orders = broker.orders
         self.open_orders = broker.open_orders
         self.order_events = broker.order_events
-
-    def submit(self, order: OrderRequest) -> BrokerOrder:
-        """Refuses: nothing leaves from a house that only looks."""
-        raise OrderRefused(ReasonCode.STATE_NOT_OPEN, f"{order.client_order_id}: this command places nothing")
-
-    def cancel(self, broker_order_id: str) -> None:
-        """Refuses likewise."""
-        raise OrderRefused(ReasonCode.STATE_NOT_OPEN, f"{broker_order_id}: this command cancels nothing")

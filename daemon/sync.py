@@ -13,12 +13,12 @@ from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
 
-from brokers.protocol import Broker
+from brokers.protocol import BrokerReader
 from daemon.alerts import raise_alert, recover
-from daemon.gate import DaemonState, market_state
-from daemon.halt import is_halted
+from daemon.gate import DaemonState
 from daemon.house import House
 from daemon.market_calendar import SessionTimes
+from daemon.readiness import state_of
 from state.lots import Ledger
 from state.reasons import Reason, ReasonCode, because
 from state.records import (
@@ -115,18 +115,14 @@ def _synced(account: Account) -> str:
 def _snapshot(
     house: House,
     account: Account,
-    broker: Broker,
+    broker: BrokerReader,
     figures: BrokerAccount,
     positions: tuple[BrokerPosition, ...],
     locks: Mapping[str, str],
     now: datetime,
 ) -> Snapshot:
     session = house.calendar.current(now)
-    state, reason = market_state(session, broker.clock(), now)
-    if is_halted(house.store.path):
-        state, reason = DaemonState.HALTED, because(ReasonCode.STATE_HALTED)
-    elif figures.trading_blocked:
-        state, reason = DaemonState.STALE, because(ReasonCode.STATE_NOT_OPEN, account="blocked by the broker")
+    state, reason = state_of(house, account, session, broker.clock(), figures, now)
     held = {position.symbol: position.quantity for position in positions}
     watched = sorted({*house.names, *held})
     quotes = broker.quotes(watched)

@@ -84,6 +84,8 @@ class ReasonCode(StrEnum):
         "MARKET_CLOCKS_DISAGREE",
         "The exchange calendar and the broker disagree about the market being open.",
     )
+    ACCOUNT_MISMATCH = "ACCOUNT_MISMATCH", "The broker's account is not the one that the configuration names."
+    MODE_OBSERVES = "MODE_OBSERVES", "harvestd only observes: this process has no way to send an order."
     MARKET_HALTED = "MARKET_HALTED", "Trading in the symbol is halted."
     QUOTE_MISSING = "QUOTE_MISSING", "There is no usable quote."
     QUOTE_STALE = "QUOTE_STALE", "The quote is too old."

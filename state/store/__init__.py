@@ -13,6 +13,7 @@ from state.records import Side, TradeReason
 from state.store import schema
 from state.store.database import Database
 from state.store.errors import JournalConflict, NotADatabase, SchemaMismatch, StoreError
+from state.store.events import BrokerEvents, RawEvent
 from state.store.journal import MOST_PARAMETERS, DerivedLots, Household, Journal, Meta
 from state.store.operations import (
     Agenda,
@@ -35,6 +36,7 @@ __all__ = [
     "NotADatabase",
     "PerformanceRow",
     "PositionRow",
+    "RawEvent",
     "SchemaMismatch",
     "Store",
     "StoreError",
@@ -56,6 +58,7 @@ class Store:
         self.positions = Positions(database)
         self.alerts = Alerts(database)
         self.commands = Commands(database)
+        self.events = BrokerEvents(database)
         self.market = MarketData(database)
         self.performance = Performance(database)
 

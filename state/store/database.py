@@ -164,6 +164,10 @@ class Database:
         where = " AND ".join(f'"{name}" = ?' for name in columns)
         self._raw.executemany(f'DELETE FROM "{table.name}" WHERE {where}', [tuple(key) for key in keys])
 
+    def delete_where(self, table: Table, where: str, parameters: Sequence[Any]) -> int:
+        """Delete the rows that meet a condition; returns how many."""
+        return self._raw.execute(f'DELETE FROM "{table.name}" WHERE {where}', parameters).rowcount
+
     def read(self, table: Table, rest: str = "", parameters: Sequence[Any] = ()) -> Iterator[dict[str, Any]]:
         """Rows of a whole table as its columns' types, straight through the driver; `rest` follows the FROM clause."""
         names, decoders = _columns(table)

@@ -305,6 +305,11 @@ class Altered:
         for name, answer in answers.items():
             setattr(self, name, answer)
 
+    def orders(self, client_order_ids: Iterable[str]) -> dict[str, Any]:
+        """One lookup each, so that a test that alters the lookup of one order alters this too."""
+        found = {each: self.order_by_client_id(each) for each in client_order_ids}
+        return {each: order for each, order in found.items() if order is not None}
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._broker, name)
 
