@@ -16,6 +16,7 @@ from daemon.market_calendar import SessionTimes
 class Task(StrEnum):
     """What a session asks of the daemon, in this order."""
 
+    START = "start"  # the first look of a process; due when it begins, never by the session
     PREOPEN = "preopen"  # take in what happened overnight: splits, dividends, deposits
     DECIDE = "decide"  # one cycle: sync, scan, plan, check, decide, record
     WORK = "work"  # settle and send recorded intents, answer approvals; never marked done
@@ -53,3 +54,36 @@ def due(
     if now >= session.closes_at + timetable.evening_after_close and Task.EVENING not in done:
         tasks.append(Task.EVENING)
     return tuple(tasks)
+
+
+RETRY = timedelta(minutes=1)
+
+
+def next_look(
+    session: SessionTimes | None,
+    following: SessionTimes,
+    now: datetime,
+    still_due: tuple[Task, ...],
+    timetable: Timetable,
+    work_every: timedelta,
+    *,
+    work_waiting: bool,
+) -> datetime:
+    """When something can be due again after a look at `now` that left `still_due` undone.
+
+    `session` is today's, `following` the first one of a later day. What could not be done is tried again in a minute.
+    """
+    instants = [following.opens_at - timetable.preopen]
+    if session is not None:
+        instants += [
+            session.opens_at - timetable.preopen,
+            session.opens_at,
+            session.closes_at - timetable.decide_before_close,
+            session.closes_at - timetable.stop_before_close,
+            session.closes_at + timetable.evening_after_close,
+        ]
+        if work_waiting and session.opens_at <= now < session.closes_at:
+            instants.append(now + work_every)
+    if still_due:
+        instants.append(now + RETRY)
+    return min(instant for instant in instants if instant > now)

@@ -6,6 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
+import structlog
+
 from brokers.errors import BrokerError, NotAuthorized
 from daemon import execution
 from daemon.agenda import Task, due
@@ -23,6 +25,8 @@ from state.reasons import ReasonCode, because
 from state.records import ZERO, Account, AlertLevel, Plan, PlanState, Side, TransactionKind
 from state.store import JournalConflict, PerformanceRow
 
+log = structlog.get_logger("day")
+
 CENT = Decimal("0.01")
 
 
@@ -38,6 +42,13 @@ def tick(house: House) -> tuple[Task, ...]:
                 done.append(task)
     drain(house.store, house.notifier, house.clock.now())
     return tuple(done)
+
+
+def start(house: House) -> None:
+    """The first look of a process: what happened while none was there is taken in before anything is due."""
+    for account in house.managed:
+        _attempt(house, account, Task.START)
+    drain(house.store, house.notifier, house.clock.now())
 
 
 def work_waiting(house: House, account: Account) -> bool:
@@ -75,6 +86,15 @@ def _do(house: House, account: Account, task: Task) -> None:
         run_cycle(house, account)
     elif task is Task.WORK:
         work_cycle(house, account)
+    elif task is Task.START:
+        snapshot = observed(house, account)
+        log.info(
+            "reconciled",
+            account=account.account_id,
+            state=snapshot.state.value,
+            positions=len(snapshot.positions),
+            locked=sorted(snapshot.locks),
+        )
     elif task is Task.PREOPEN:
         snapshot = observed(house, account)
         _mark(house, snapshot, task)

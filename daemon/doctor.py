@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+from daemon.broker_check import AtBroker, Finding, tried
 from daemon.cli.common import database_path
 from daemon.clock import WallClock
 from daemon.errors import HarvestdError
 from daemon.halt import halt_reason, is_halted
 from daemon.lots_check import compare
 from daemon.market_calendar import MarketCalendar
-from daemon.opening import looking_house
-from daemon.settings import BrokerName, Credentials, check, config_path, secret_source, unsupported
-from state.store import Store, StoreError
+from daemon.opening import Target, looking_house
+from daemon.readiness import BOUND_TO
+from daemon.settings import (
+    BrokerName,
+    Credentials,
+    Problem,
+    Settings,
+    check,
+    config_path,
+    secret_source,
+    unsupported,
+)
+from state.store import Store
 
 LEAST_FREE_MB = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at: what was seen, and what to do when it is a fault."""
-
-    what: str
-    ok: bool
-    seen: str
-    remedy: str
+RECONCILE = "See the locked symbols in `harvestd positions`, and `harvestd reconcile`."
 
 
 def examine(db: Path | None, config: Path | None, environ: Mapping[str, str]) -> tuple[Finding, ...]:
@@ -39,18 +40,25 @@ def examine(db: Path | None, config: Path | None, environ: Mapping[str, str]) ->
 
 def _findings(db: Path | None, config: Path | None, environ: Mapping[str, str]) -> Iterator[Finding]:
     path = config_path(config, environ)
+    settings = None
     if db is None and (path.exists() or config is not None):
-        yield from _configuration(path, environ)
+        settings, problems = check(path, environ)
+        yield from _configuration(path, settings, problems, environ)
+        if settings is None:
+            return
     try:
-        database = database_path(db, config)
+        database = settings.database.path if settings is not None else database_path(db, config)
     except HarvestdError as error:
         yield Finding("database", False, str(error).splitlines()[0], "`harvestd config check`, or --db")
         return
-    yield from _installation(database, config)
+    yield from _installation(database, config, settings)
+    if settings is not None and not unsupported(settings):
+        yield from _household(database, settings, environ)
 
 
-def _configuration(path: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
-    settings, problems = check(path, environ)
+def _configuration(
+    path: Path, settings: Settings | None, problems: tuple[Problem, ...], environ: Mapping[str, str]
+) -> Iterator[Finding]:
     seen = "; ".join(str(problem) for problem in problems) or f"{path} is valid"
     yield Finding("configuration", not problems, seen, "`harvestd config check` lists every problem.")
     if settings is None:
@@ -64,35 +72,67 @@ def _configuration(path: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
 
 def _credential(name: str, environ: Mapping[str, str], credentials: Credentials) -> Finding:
     look = partial(secret_source, name, environ, credentials)
-    return _tried(f"credential {name}", look, "Put it where the section `credentials` of the configuration says.")
+    return tried(f"credential {name}", look, "Put it where the section `credentials` of the configuration says.")
 
 
-def _installation(database: Path, config: Path | None) -> Iterator[Finding]:
-    yield _tried("exchange calendar", _calendar, "Update exchange_calendars; without it nothing is traded.")
-    free = shutil.disk_usage(database.parent if str(database.parent) else ".").free // 1_000_000
+def _installation(database: Path, config: Path | None, settings: Settings | None) -> Iterator[Finding]:
+    yield tried("exchange calendar", _calendar, "Update exchange_calendars; without it nothing is traded.")
+    folder = database.parent if str(database.parent) else Path()
+    free = shutil.disk_usage(folder).free // 1_000_000
     yield Finding(
         "disk", free >= LEAST_FREE_MB, f"{free:,} MB free", f"Free some space; at least {LEAST_FREE_MB} MB are needed."
     )
-    opened = _tried(
-        "database", lambda: _database(database), "See the message; `harvestd demo` makes a database to try."
-    )
+    if settings is not None and not database.exists():
+        seen = f"{database} is not there yet"
+        yield Finding("database", True, seen, "`harvestd run` makes it, and loads prices.", note=True)
+        return
+    opened = tried("database", lambda: _database(database), "See the message; `harvestd demo` makes a database to try.")
     yield opened
     if not opened.ok:
         return
-    yield _tried("lots equal a replay of the journal", lambda: _lots(database, config), "harvestd ledger rebuild")
+    yield tried("lots equal a replay of the journal", lambda: _lots(database, config), "harvestd ledger rebuild")
     halted = is_halted(database)
     seen = halt_reason(database) if halted else "not halted"
     yield Finding("halt", not halted, seen, "`harvestd resume` when the reason is gone.")
-    yield _tried(
-        "broker and reconciliation", lambda: _broker(database), "See the locked symbols in `harvestd positions`."
-    )
+    if settings is None:
+        yield tried("broker and reconciliation", lambda: _reconciled(Target(database), {}), RECONCILE)
 
 
-def _tried(what: str, look: Callable[[], str], remedy: str) -> Finding:
+def _household(database: Path, settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """The accounts at their broker, then what the database holds of them."""
+    from brokers.alpaca import AlpacaReader
+
+    from daemon.household import calendar_of, connection_of
+
+    remedy = "Put the keys where the section `credentials` of the configuration says."
     try:
-        return Finding(what, True, look(), remedy)
-    except (HarvestdError, StoreError, OSError, ValueError) as error:
-        return Finding(what, False, str(error), remedy)
+        connection = connection_of(settings, environ)
+        calendar = calendar_of(settings, connection.clock)
+    except (HarvestdError, OSError, ValueError) as error:
+        yield Finding("broker", False, str(error), remedy)
+        return
+    for account in settings.household.managed:
+        reader = AlpacaReader(connection.keys, connection.endpoints, feed=settings.alpaca.feed.value)
+        try:
+            bound = _bound(database, account.id)
+            yield from AtBroker(account, settings, reader, connection.clock, calendar, bound).findings()
+        finally:
+            reader.close()
+    if database.exists():
+        target = Target(database, settings)
+        yield tried("reconciliation", lambda: _reconciled(target, environ), RECONCILE)
+        yield tried("prices", lambda: _prices(target, environ), "`harvestd data status` and `harvestd data findings`.")
+
+
+def _bound(database: Path, account_id: str) -> str | None:
+    """The account number that the database was made with."""
+    if not database.exists():
+        return None
+    store = Store.open(database, read_only=True)
+    try:
+        return store.meta.get(f"{BOUND_TO}{account_id}")
+    finally:
+        store.close()
 
 
 def _calendar() -> str:
@@ -123,10 +163,11 @@ def _lots(database: Path, config: Path | None) -> str:
     return f"{found.lots} lots, {found.realized} realized rows"
 
 
-def _broker(database: Path) -> str:
+def _reconciled(target: Target, environ: Mapping[str, str]) -> str:
+    """Every position against the lots, on a copy. Raises ValueError with what is locked, and why."""
     from daemon.cycle import observed
 
-    with looking_house(database) as house:
+    with looking_house(target, environ) as house:
         lines = []
         for account in house.managed:
             snapshot = observed(house, account)
@@ -139,3 +180,16 @@ def _broker(database: Path) -> str:
                 raise ValueError("; ".join(snapshot.locks.values()))
             lines.append(f"{account.account_id}: {len(snapshot.positions)} positions agree, cash {snapshot.cash} USD")
     return "; ".join(lines)
+
+
+def _prices(target: Target, environ: Mapping[str, str]) -> str:
+    """How far the stored prices reach, and what is wrong with them."""
+    with looking_house(target, environ) as house:
+        covered, needed = house.store.market.coverage(), house.settings.risk.window_sessions
+        missing = [name for name in house.names if name not in covered]
+        if missing:
+            raise ValueError(f"no prices of {len(missing)} of {len(house.names)} names yet: {', '.join(missing[:10])}")
+        if not house.knows_risk():
+            raise ValueError(f"{len(house.history.sessions)} sessions, too few for a risk model over {needed}")
+        last = house.store.market.last_session()
+        return f"{len(house.names)} names, {len(house.history.sessions)} sessions to {last}"

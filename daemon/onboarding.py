@@ -32,9 +32,14 @@ class Question:
 
 
 QUESTIONS = (
+    Question(("mode",), "How far may harvestd go", only=("observe", "paper")),
     Question((*_ACCOUNT, "type"), "Whose account will harvestd manage", only=("taxable", "spouse_taxable")),
-    Question((*_ACCOUNT, "broker"), "Where is it held", only=("alpaca", "simulated")),
-    Question((*_ACCOUNT, "relief_method"), "Which shares does a sale dispose of"),
+    Question(
+        (*_ACCOUNT, "relief_confirmed"),
+        "Alpaca is understood to sell the oldest shares first (first in, first out), and every plan relies on it.\n"
+        "Nothing in its interface shows it. Have you made sure that your account does",
+        only=("true", "false"),
+    ),
     Question(("tax_profile", "short_term_rate_pct"), "Your marginal tax rate on short-term gains, in percent"),
     Question(("tax_profile", "long_term_rate_pct"), "Your marginal tax rate on long-term gains, in percent"),
     Question(("benchmark", "symbols"), "Symbols of the benchmark, equally weighted, with spaces between", is_list=True),
@@ -61,17 +66,13 @@ def init(*, yes: bool, path: Path) -> None:
         "Next:\n"
         "  1. Read it once. Add the accounts of your household that harvestd may not trade, IRAs included.\n"
         "  2. Put the paper keys where the section `credentials` says.\n"
-        f"  3. harvestd config check --config {path}\n"
-        "  4. harvestd doctor"
+        f"  3. harvestd doctor --config {path}    # every line that is a fault says what to do\n"
+        f"  4. harvestd run --config {path}       # loads prices the first time, then looks after the account"
     )
 
 
 def _ask_all(text: str, path: Path) -> str:
     for question in QUESTIONS:
-        broker = parse(text, str(path)).value((*_ACCOUNT, "broker"))
-        if question.key[-1] == "relief_method" and broker == "alpaca":
-            typer.echo("Alpaca sells the oldest shares first: relief_method stays fifo.")
-            continue
         text = _ask(text, question, path)
     return text
 
@@ -79,7 +80,7 @@ def _ask_all(text: str, path: Path) -> str:
 def _ask(text: str, question: Question, path: Path) -> str:
     """The text with the answer in it. Asks again until the answer is one that the check accepts."""
     now = parse(text, str(path)).value(question.key)
-    default = " ".join(now) if question.is_list else str(now)
+    default = " ".join(now) if question.is_list else str(now).lower() if isinstance(now, bool) else str(now)
     words = question.only or choices(question.key)
     prompt = f"{question.text} ({', '.join(words)})" if words else question.text
     while True:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from brokers.protocol import BrokerReader
-from daemon.errors import ConfigurationRefused, LeaseHeld
+from daemon.demo import DEMO_DATABASE
+from daemon.errors import ConfigurationRefused, LeaseHeld, NotFound
 from daemon.house import House
+from daemon.settings import ConfigurationError, Settings, config_path, load_settings, unsupported
 from state.store import Store
 
 if TYPE_CHECKING:
     from daemon.demo.world import World
+    from daemon.household import Watcher
 
 
 @contextmanager
@@ -39,11 +44,54 @@ def lease(database: Path) -> Iterator[None]:
         os.close(handle)
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a command works on. Without settings it is the demo's world, which keeps its own."""
+
+    database: Path
+    settings: Settings | None = None
+
+
+def target_of(db: Path | None, config: Path | None, environ: Mapping[str, str]) -> Target:
+    """The household of --config, $HARVESTD_CONFIG or ./config.yaml; with --db a demo's, or that file of the household.
+
+    A configuration that is there is meant: the demo's database in the same folder is then not looked at. Raises
+    ConfigurationRefused, daemon.settings.ConfigurationError with every problem, NotFound when there is neither.
+    """
+    if db is not None and _kind(db) == "demo":
+        return Target(db)
+    path = config_path(config, environ)
+    if path.exists() or config is not None:
+        settings = load_settings(path, environ)
+        problems = unsupported(settings)
+        if problems:
+            raise ConfigurationError(problems)
+        return Target(db or settings.database.path, settings)
+    if db is None and _kind(DEMO_DATABASE) == "demo":
+        print(f"(the demo's database, {DEMO_DATABASE})", file=sys.stderr)
+        return Target(DEMO_DATABASE)
+    raise NotFound(
+        f"No configuration at {path}{f', and {db} is not the database of a demo' if db else ''}. `harvestd init` "
+        "writes one; `harvestd demo` makes a world to look around in. Nothing was started."
+    )
+
+
+def _kind(database: Path) -> str | None:
+    """What the database says it is; None when there is none. Raises NotADatabase, SchemaMismatch."""
+    if not database.exists():
+        return None
+    store = Store.open(database, read_only=True)
+    try:
+        return store.meta.get("kind")
+    finally:
+        store.close()
+
+
 @contextmanager
 def working_world(database: Path) -> Iterator[World]:
-    """A world whose house may send orders. Raises LeaseHeld, ConfigurationRefused, state.store.NotADatabase."""
+    """The demo's world, whose house may send orders. Raises LeaseHeld, ConfigurationRefused, NotADatabase."""
     with lease(database):
-        _require_simulated(database)
+        _require_demo(database)
         from daemon.demo.world import open_world
         from daemon.policy_check import check_policy
 
@@ -56,22 +104,39 @@ def working_world(database: Path) -> Iterator[World]:
 
 
 @contextmanager
-def looking_house(database: Path) -> Iterator[House]:
+def working_house(target: Target, environ: Mapping[str, str], watcher: Watcher | None = None) -> Iterator[House]:
+    """A house at work, of whatever kind, by its lease. Raises LeaseHeld, ConfigurationRefused, BrokerError."""
+    if target.settings is None:
+        with working_world(target.database) as world:
+            yield world.house
+        return
+    from daemon.household import working_household
+
+    with lease(target.database), working_household(target.database, target.settings, environ, watcher) as house:
+        yield house
+
+
+@contextmanager
+def looking_house(target: Target, environ: Mapping[str, str]) -> Iterator[House]:
     """A house on a private copy of the database, whose brokers have no way to send. Needs no lease."""
-    _require_simulated(database)
+    if target.settings is not None:
+        from daemon.household import looking_household
+
+        with looking_household(target.database, target.settings, environ) as house:
+            yield house
+        return
+    _require_demo(target.database)
     from daemon.demo.world import open_world
 
-    world = open_world(database, private=True)
-    house = world.house
-    house.brokers = {name: ReadOnlyBroker(broker) for name, broker in house.brokers.items()}
+    world = open_world(target.database, private=True)
+    world.house.brokers = {name: ReadOnlyBroker(broker) for name, broker in world.house.brokers.items()}
     try:
-        yield house
+        yield world.house
     finally:
         world.close()
 
 
-def _require_simulated(database: Path) -> None:
-    """Only the simulated venue can be worked with in this version; says so instead of pretending."""
+def _require_demo(database: Path) -> None:
     store = Store.open(database, read_only=True)
     try:
         kind = store.meta.get("kind")
@@ -79,8 +144,7 @@ def _require_simulated(database: Path) -> None:
         store.close()
     if kind != "demo":
         raise ConfigurationRefused(
-            f"{database}: this version trades at the simulated venue of `harvestd demo` only; "
-            "the Alpaca adapter comes with a later one. Nothing was started."
+            f"{database}: expected a demo's database, was that of a household. Give its --config. Nothing was started."
         )
 
 

@@ -23,6 +23,13 @@ from daemon.market_calendar import SessionTimes
 from state.reasons import Reason, ReasonCode, because
 from state.records import Account, BrokerAccount, BrokerClock
 
+BOUND_TO = "account_number:"  # in the store's meta: the number an account was first seen with
+
+
+def bound_to(account: Account) -> str:
+    """The key of that number."""
+    return f"{BOUND_TO}{account.account_id}"
+
 
 def state_of(
     house: House,
@@ -35,10 +42,9 @@ def state_of(
     """The state for one account, and why it is not OPEN."""
     if is_halted(house.store.path):
         return DaemonState.HALTED, because(ReasonCode.STATE_HALTED)
-    if account.account_number and figures.account_number != account.account_number:
-        return DaemonState.STALE, because(
-            ReasonCode.ACCOUNT_MISMATCH, expected=account.account_number, broker=figures.account_number
-        )
+    expected = account.account_number or house.store.meta.get(bound_to(account))
+    if expected and figures.account_number != expected:
+        return DaemonState.STALE, because(ReasonCode.ACCOUNT_MISMATCH, expected=expected, broker=figures.account_number)
     if figures.trading_blocked:
         why = "; ".join(figures.restrictions) or "blocked by the broker"
         return DaemonState.STALE, because(ReasonCode.STATE_NOT_OPEN, account=why)

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from daemon.demo import DEMO_DATABASE
 from daemon.errors import ConfigurationRefused, NotFound
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from daemon.opening import Target
     from state.store import Store
-
-DEMO_DATABASE = Path("harvestd-demo.db")
 
 DbOption = Annotated[
     Path | None, typer.Option("--db", help="The database. Default: the one in config.yaml, else the demo's.")
@@ -57,21 +57,11 @@ def _configured(path: Path) -> Path:
     return load_settings(path, os.environ).database.path
 
 
-def world_path(db: Path | None, config: Path | None) -> Path:
-    """The database of a command that needs a broker. Raises ConfigurationRefused when this version has none for it,
-    before anything is created."""
-    path = database_path(db, config)
-    if path.exists():
-        return path
-    if db is None:
-        from daemon.settings import ConfigurationError, config_path, load_settings, unsupported
+def target(db: Path | None, config: Path | None) -> Target:
+    """What a command that needs a broker works on; see daemon.opening.target_of."""
+    from daemon.opening import target_of
 
-        problems = unsupported(load_settings(config_path(config, os.environ), os.environ))
-        if problems:
-            raise ConfigurationError(problems)
-    raise ConfigurationRefused(
-        f"No database at {path}. This version trades in the simulated world of `harvestd demo` only. Nothing started."
-    )
+    return target_of(db, config, os.environ)
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from daemon.cli.common import DEMO_DATABASE, emit
+from daemon.cli.common import emit
+from daemon.demo import DEMO_DATABASE
 
 FIRST, LAST = "2019-01-02", "2022-12-28"
 

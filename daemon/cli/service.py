@@ -10,7 +10,7 @@ import typer
 from daemon.cli.common import ConfigOption, DbOption, JsonOption, console, emit, table
 
 if TYPE_CHECKING:
-    from daemon.doctor import Finding
+    from daemon.broker_check import Finding
 
 
 def register(app: typer.Typer) -> None:
@@ -28,7 +28,7 @@ def doctor(db: DbOption = None, config: ConfigOption = None, as_json: JsonOption
     else:
         rows = table("Doctor", "", "what", "seen", "what to do")
         for one in findings:
-            rows.add_row("ok" if one.ok else "FAULT", one.what, one.seen, "" if one.ok else one.remedy)
+            rows.add_row(one.mark, one.what, one.seen, one.remedy if one.note or not one.ok else "")
         console().print(rows)
     if not all(one.ok for one in findings):
         raise typer.Exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,15 +19,17 @@ from daemon.cli.common import (
     emit,
     shares,
     table,
+    target,
     usd,
-    world_path,
 )
 from daemon.cli.views import plans_app
 from daemon.errors import NotFound
 
 if TYPE_CHECKING:
     from daemon.house import House
+    from daemon.opening import Target
     from daemon.planning import Proposed
+    from daemon.settings import Settings
     from strategy.types import Opportunity
 
 
@@ -56,7 +59,7 @@ def plan(
     """What it would trade now, lot by lot, and why. Works on a private copy; places nothing."""
     from daemon.opening import looking_house
 
-    with looking_house(world_path(db, config)) as house:
+    with looking_house(target(db, config), os.environ) as house:
         found = _proposed(house, rebalance=rebalance)
         if as_json:
             emit(_plan_json(house, *found))
@@ -68,7 +71,7 @@ def opportunities(db: DbOption = None, config: ConfigOption = None, as_json: Jso
     """Each loss, what taking it now would be worth, and why it is or is not taken."""
     from daemon.opening import looking_house
 
-    with looking_house(world_path(db, config)) as house:
+    with looking_house(target(db, config), os.environ) as house:
         _, found, _ = _proposed(house)
         if as_json:
             emit(found)
@@ -206,39 +209,57 @@ def _print_opportunities(found: tuple[Opportunity, ...]) -> None:
 
 def once(db: DbOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """One cycle: sync, plan, check, decide, record; then one pass of work."""
+    from daemon.cli.progress import ConsoleWatcher
     from daemon.cycle import run_cycle, work_cycle
-    from daemon.opening import working_world
+    from daemon.opening import working_house
 
-    with working_world(world_path(db, config)) as world:
+    found = target(db, config)
+    _log_as(found)
+    with working_house(found, os.environ, ConsoleWatcher()) as house:
         made = {}
-        for account in world.house.managed:
-            made[account.account_id] = run_cycle(world.house, account)
-            work_cycle(world.house, account)
+        for account in house.managed:
+            made[account.account_id] = run_cycle(house, account)
+            work_cycle(house, account)
         if as_json:
             emit(made)
             return
-        for account_id, found in made.items():
-            text = f"plan {found.plan_id} is {found.state.value}" if found else "nothing to do, or the market is closed"
+        for account_id, plan in made.items():
+            text = f"plan {plan.plan_id} is {plan.state.value}" if plan else "nothing to do, or the market is closed"
             console().print(f"{account_id}: {text}")
 
 
 def run(
     db: DbOption = None,
     config: ConfigOption = None,
-    speed: Annotated[float, typer.Option("--speed", help="Simulated world only: sessions a second.", min=0.01)] = 1.0,
-    sessions: Annotated[
-        int, typer.Option("--sessions", help="Simulated world only: stop after so many; 0 never.", min=0)
-    ] = 0,
+    speed: Annotated[float, typer.Option("--speed", help="Demo's world only: sessions a second.", min=0.01)] = 1.0,
+    sessions: Annotated[int, typer.Option("--sessions", help="Stop after so many sessions; 0 never.", min=0)] = 0,
 ) -> None:
-    """The daemon in the foreground, until stopped."""
-    from daemon.logs import configure
-    from daemon.opening import working_world
-    from daemon.service import serve
+    """The daemon in the foreground, until stopped. The first time it loads prices before anything else."""
+    from daemon.cli.progress import ConsoleWatcher
+    from daemon.opening import working_house, working_world
+    from daemon.service import serve, serve_household
 
-    with working_world(world_path(db, config)) as world:
-        log = world.house.settings.log
-        configure(log.format.value, log.level.value)
-        serve(world, speed=speed, sessions=sessions)
+    found = target(db, config)
+    _log_as(found)
+    if found.settings is None:
+        with working_world(found.database) as world:
+            _configure(world.house.settings)
+            serve(world, speed=speed, sessions=sessions)
+    else:
+        with working_house(found, os.environ, ConsoleWatcher()) as house:
+            serve_household(house, sessions=sessions)
+
+
+def _log_as(found: Target) -> None:
+    """Log as the configuration says, before a secret is read: from then on secrets are masked."""
+    if found.settings is not None:
+        _configure(found.settings)
+
+
+def _configure(settings: Settings) -> None:
+    from daemon.logs import configure
+
+    configure(settings.log.format.value, settings.log.level.value)
 
 
 def halt(

@@ -5,7 +5,7 @@ The annotated example, `config.yaml` beside this package, names every key.
 
 from pathlib import Path
 
-from daemon.settings.choices import BrokerName, Mode
+from daemon.settings.choices import AccountKind, BrokerName, Mode
 from daemon.settings.credentials import SecretUnavailable, read_secret, secret_source
 from daemon.settings.loading import check, config_path, load_settings, unsupported
 from daemon.settings.models import AccountSettings, Credentials, Settings
@@ -17,6 +17,7 @@ EXAMPLE = Path(__file__).parent.parent / "config.yaml"
 __all__ = [
     "EXAMPLE",
     "REDACTOR",
+    "AccountKind",
     "AccountSettings",
     "BrokerName",
     "ConfigurationError",

@@ -22,6 +22,20 @@ class BrokerName(StrEnum):
     IMPORT = "import"  # known only by imported files; never traded
 
 
+class QuoteFeed(StrEnum):
+    """Where Alpaca's quotes come from."""
+
+    IEX = "iex"  # one exchange, about 3 % of the volume; free
+    SIP = "sip"  # all exchanges; a paid subscription
+
+
+class AccountKind(StrEnum):
+    """Which of a person's accounts at the broker."""
+
+    PAPER = "paper"  # the broker's own simulation
+    LIVE = "live"  # real money
+
+
 class BenchmarkKind(StrEnum):
     """Where the benchmark's weights come from."""
 

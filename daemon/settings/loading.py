@@ -68,9 +68,11 @@ def unsupported(settings: Settings) -> list[Problem]:
     found = []
     for index, account in enumerate(settings.household.accounts):
         key = f"household.accounts[{index}]"
-        if account.broker is BrokerName.ALPACA:
-            hint = "The Alpaca adapter comes with a later version. The setting is right and can stay."
-            found.append(Problem("settings", None, f"{key}.broker", '"alpaca"', "simulated or import for now", hint))
+        if account.broker is BrokerName.SIMULATED:
+            hint = (
+                "The built-in venue lives in `harvestd demo`, which needs no file. The setting is right and can stay."
+            )
+            found.append(Problem("settings", None, f"{key}.broker", '"simulated"', "alpaca or import for now", hint))
         if account.is_managed and not account.type.is_taxable:
             hint = "Losses in it are worth nothing to harvest: declare it with broker: import, so that it is known."
             allowed = "a taxable account to be managed, for now"
@@ -80,6 +82,11 @@ def unsupported(settings: Settings) -> list[Problem]:
             seen = f'"{account.relief_method.value}"'
             allowed = "fifo for a managed account, for now"
             found.append(Problem("settings", None, f"{key}.relief_method", seen, allowed, hint))
+    at_alpaca = [index for index, one in enumerate(settings.household.accounts) if one.broker is BrokerName.ALPACA]
+    for index in at_alpaca[1:]:
+        hint = "One pair of keys opens one account. Declare the others with broker: import, so that they are known."
+        key = f"household.accounts[{index}].broker"
+        found.append(Problem("settings", None, key, '"alpaca" again', "one account at Alpaca, for now", hint))
     return found
 
 
@@ -133,8 +140,8 @@ def _forbidden_modes(document: Document) -> Iterator[Problem]:
         yield document.problem(("mode",), '"demo"', allowed, "`harvestd demo` sets demo by itself and needs no file.")
     if mode == Mode.LIVE.value:
         hint = (
-            "Live trading needs the record that `harvestd go-live` writes, and this version does not trade live yet. "
-            "Use mode: paper."
+            "Live trading needs the record that `harvestd go-live` writes, and this version does not trade live yet: "
+            "its execution has not been through every fault it will meet. Use mode: paper, or mode: observe."
         )
         yield document.problem(("mode",), '"live"', allowed, hint)
 

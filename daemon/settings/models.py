@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from daemon.settings.choices import (
+    AccountKind,
     BenchmarkKind,
     BenchmarkRebalance,
     BlockRebuyAfter,
@@ -30,6 +31,7 @@ from daemon.settings.choices import (
     NotifierKind,
     OlderLots,
     PreapprovedKind,
+    QuoteFeed,
     RebalanceAt,
     Simultaneous,
     SublotOrder,
@@ -46,6 +48,7 @@ from daemon.settings.values import (
     FilePath,
     KeyringService,
     Label,
+    LoopbackUrl,
     Number,
     SecretName,
     Switch,
@@ -87,6 +90,9 @@ class AccountSettings(Section):
         "", description="The broker's number, compared with what the broker says at start."
     )
     relief_method: ReliefMethod = Field(ReliefMethod.FIFO, description="Which lots a sale disposes of.")
+    relief_confirmed: Switch = Field(
+        False, description="Whether you have made sure that the broker really sells in that order."
+    )
     history_complete_since: Day | None = Field(
         None, description="From this day on every purchase and sale in it is known; null when not sure."
     )
@@ -371,7 +377,26 @@ class Schedule(Section):
     decide_before_close_minutes: Count = Field(20, ge=1, le=240, description="The day's plan is made this early.")
     work_every_s: Count = Field(120, ge=5, le=3600, description="How often open intents are worked.")
     preopen_minutes: Count = Field(30, ge=0, le=180, description="Reconciles this long before the open.")
-    evening_minutes: Count = Field(10, ge=0, le=240, description="Books the day this long after the close.")
+    evening_minutes: Count = Field(20, ge=0, le=240, description="Books the day this long after the close.")
+
+
+class Alpaca(Section):
+    """How Alpaca is spoken to."""
+
+    feed: QuoteFeed = Field(QuoteFeed.IEX, description="Which quotes are asked for.")
+    requests_per_minute: Count = Field(
+        200, ge=30, le=10_000, description="Trading calls the account may make; a part is kept for cancels."
+    )
+    observe_account: AccountKind = Field(AccountKind.PAPER, description="Which account mode: observe looks at.")
+    loopback_url: LoopbackUrl | None = Field(
+        None, description="A stand-in for Alpaca on this machine, to rehearse against. Never Alpaca itself."
+    )
+
+
+class MarketHistory(Section):
+    """The prices that are kept."""
+
+    load_years: Count = Field(4, ge=2, le=10, description="How far back the first load of daily prices reaches.")
 
 
 class Notifications(Section):
@@ -418,6 +443,8 @@ class Settings(BaseSettings):
     execution: Execution = Field(Execution(), description="How orders are sent, and the limits at the gate.")
     schedule: Schedule = Field(Schedule(), description="When the daemon does what.")
     notifications: Notifications = Field(Notifications(), description="Who is told of alerts.")
+    alpaca: Alpaca = Field(Alpaca(), description="How Alpaca is spoken to.")
+    history: MarketHistory = Field(MarketHistory(), description="The prices that are kept.")
     log: Log = Field(Log(), description="The log.")
     credentials: Credentials = Field(Credentials(), description="Where secrets are found.")
 

@@ -23,8 +23,10 @@ from pydantic_core import PydanticCustomError
 UNITS: dict[str, str] = {
     "_pct_nav": "percent of net asset value",
     "_sessions": "trading sessions",
+    "_per_minute": "a minute",
     "_minutes": "minutes",
     "_hours": "hours",
+    "_years": "years",
     "_usd": "US dollars",
     "_pct": "percent",
     "_bps": "basis points",
@@ -118,6 +120,11 @@ AccountNumber = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9-]{0,40}$"),
     Words("up to 40 letters, digits or -"),
+]
+LoopbackUrl = Annotated[
+    str,
+    StringConstraints(pattern=r"^http://(127\.0\.0\.1|localhost|\[::1\]):[0-9]{1,5}$"),
+    Words("a server on this machine, http://127.0.0.1:PORT"),
 ]
 Label = Annotated[str, StringConstraints(max_length=60), Words("up to 60 characters")]
 KeyringService = Annotated[

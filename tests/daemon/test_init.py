@@ -42,7 +42,6 @@ def test_yes_writes_the_example() -> None:
     assert path.read_bytes() == EXAMPLE.read_bytes()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert load_settings(path, {}).mode is Mode.PAPER
-    assert "harvestd config check" in result.output
     assert "harvestd doctor" in result.output
     assert os.listdir() == ["config.yaml"]
 
@@ -53,7 +52,7 @@ def test_what_was_written_passes_the_check() -> None:
     assert result.exit_code == 0
     assert "mine.yaml is valid" in result.output
     assert "main (alpaca)" in result.output
-    assert "Not in this version: household.accounts[0].broker" in result.output
+    assert "Not in this version" not in result.output
 
 
 def test_enter_keeps_every_default() -> None:
@@ -66,12 +65,13 @@ def test_enter_keeps_every_default() -> None:
 
 def test_answers_are_written_and_comments_stay() -> None:
     symbols = "aapl, msft ko BRK.B jnj PG xom cvx WMT"
-    result = run("init", answers=f"spouse_taxable\nsimulated\nspecific\n35.5\n15\n{symbols}\n")
+    result = run("init", answers=f"observe\nspouse_taxable\ntrue\n35.5\n15\n{symbols}\n")
     assert result.exit_code == 0, result.output
     settings = load_settings(Path("config.yaml"), {})
     account = settings.household.accounts[0]
     assert account.type is AccountType.SPOUSE_TAXABLE
-    assert (account.broker, account.relief_method) == ("simulated", ReliefMethod.SPECIFIC)
+    assert (settings.mode, account.broker) == (Mode.OBSERVE, "alpaca")
+    assert (account.relief_method, account.relief_confirmed) == (ReliefMethod.FIFO, True)
     assert (settings.tax_profile.short_term_rate_pct, settings.tax_profile.long_term_rate_pct) == (35.5, 15)
     assert settings.benchmark.symbols[3] == "BRK.B"
     assert settings.approvals.order_usd == Decimal(10_000)
@@ -80,20 +80,22 @@ def test_answers_are_written_and_comments_stay() -> None:
 
 
 def test_a_wrong_answer_is_asked_again() -> None:
-    result = run("init", answers="ira\ntaxable\nsimulated\nbest\nfifo\n40%\n140\n40\n20\nAAPL\n\n")
+    result = run("init", answers="live\npaper\nira\ntaxable\nfifo\ntrue\n40%\n140\n40\n20\nAAPL\n\n")
     assert result.exit_code == 0, result.output
     assert 'Expected one of taxable, spouse_taxable, was "ira"' in result.output
-    assert 'Expected one of fifo, lifo, hifo, specific, was "best"' in result.output
+    assert 'Expected one of observe, paper, was "live"' in result.output
+    assert 'Expected one of true, false, was "fifo"' in result.output
     assert "Write the number alone" in result.output
     assert "Expected a number from 0 to 75 (percent)" in result.output
     assert "at least 3 symbols" in result.output
     assert load_settings(Path("config.yaml"), {}).tax_profile.short_term_rate_pct == 40
 
 
-def test_alpaca_is_not_asked_for_a_relief_method() -> None:
-    result = run("init", answers="\nalpaca\n\n\n\n")
-    assert "Alpaca sells the oldest shares first" in result.output
-    assert load_settings(Path("config.yaml"), {}).household.accounts[0].relief_method is ReliefMethod.FIFO
+def test_the_relief_method_is_not_taken_for_granted() -> None:
+    result = run("init", answers="\n\n\n\n\n\n")
+    assert "Nothing in its interface shows it" in result.output
+    account = load_settings(Path("config.yaml"), {}).household.accounts[0]
+    assert (account.relief_method, account.relief_confirmed) == (ReliefMethod.FIFO, False)
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "dangling link"])

@@ -12,7 +12,7 @@ import pytest
 from command_line import harvestd
 
 from daemon.errors import ConfigurationRefused, LeaseHeld
-from daemon.opening import lease, looking_house, working_world
+from daemon.opening import Target, lease, looking_house, working_world
 from state.store import NotADatabase, Store
 
 HOLD = """
@@ -75,7 +75,7 @@ def test_within_one_process_too(demo_copy: Path) -> None:
 
 
 def test_a_house_that_looks_cannot_send_nor_cancel(demo_copy: Path) -> None:
-    with looking_house(demo_copy) as house:
+    with looking_house(Target(demo_copy), {}) as house:
         broker = house.brokers["main"]
         assert house.desk("main") is None
         assert not hasattr(broker, "submit")
@@ -84,7 +84,7 @@ def test_a_house_that_looks_cannot_send_nor_cancel(demo_copy: Path) -> None:
 
 
 def test_what_a_looking_house_writes_stays_with_it(demo_copy: Path) -> None:
-    with looking_house(demo_copy) as house:
+    with looking_house(Target(demo_copy), {}) as house:
         before = house.store.lots.lots()
         house.store.meta.put("kind", "changed")
         house.store.lots.replace_all({}, {})

@@ -24,6 +24,7 @@ from state.records import AccountType, OrderType, ReliefMethod
 
 HOUSEHOLD = {"accounts": [{"id": "main", "type": "taxable", "broker": "simulated"}]}
 BENCHMARK = {"symbols": ["AAPL", "AMD", "BAC", "BBY", "CVX", "GE", "HD", "JNJ", "JPM", "KO"]}
+AT_ALPACA = {"household": {"accounts": [{"id": "a", "type": "taxable", "broker": "alpaca"}]}, "benchmark": BENCHMARK}
 LEAST: dict[str, Any] = {"household": HOUSEHOLD, "benchmark": BENCHMARK}
 
 
@@ -146,10 +147,18 @@ def test_account_as_the_other_packages_know_it() -> None:
 
 
 def test_what_this_version_cannot_do_is_told() -> None:
-    accounts = [{"id": "a", "type": "taxable", "broker": "alpaca"}, {"id": "b", "type": "ira", "broker": "simulated"}]
+    accounts = [
+        {"id": "a", "type": "taxable", "broker": "alpaca"},
+        {"id": "b", "type": "ira", "broker": "simulated"},
+        {"id": "c", "type": "taxable", "broker": "alpaca"},
+    ]
     notes = unsupported(Settings.from_mapping({"household": {"accounts": accounts}, "benchmark": BENCHMARK}))
-    assert [note.key for note in notes] == ["household.accounts[0].broker", "household.accounts[1].type"]
-    assert unsupported(Settings.from_mapping(LEAST)) == []
+    assert [note.key for note in notes] == [
+        "household.accounts[1].broker",
+        "household.accounts[1].type",
+        "household.accounts[2].broker",
+    ]
+    assert unsupported(Settings.from_mapping(AT_ALPACA)) == []
 
 
 # ------------------------------------------------------------------ the annotated example
