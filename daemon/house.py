@@ -16,13 +16,13 @@ import numpy as np
 from brokers.protocol import BrokerReader, OrderDesk
 from daemon.agenda import Timetable
 from daemon.alerts import LogNotifier, Notifier
-from daemon.bookkeeping import take_in
+from daemon.bookkeeping import replayed, take_in
 from daemon.clock import Clock
 from daemon.constituents import Constituents
 from daemon.link import Link
 from daemon.market_calendar import MarketCalendar
 from daemon.settings import Settings
-from state.lots import Ledger, LedgerPolicy
+from state.lots import Impossible, Ledger, LedgerPolicy
 from state.records import Account, Plan, PlannedTrade, RealizedRow, Security, Transaction
 from state.store import Store
 from strategy.history import BenchmarkPath, benchmark_path, extended, history_from_bars, period_of, weights_today
@@ -47,6 +47,16 @@ def ledger_policy(settings: Settings, securities: Mapping[str, Security]) -> Led
         older_lots=conventions.older_lots.value,
         within_lot=conventions.within_lot.value,
         sublot_order=conventions.sublot_order.value,
+    )
+
+
+def tax_profile_of(settings: Settings) -> TaxProfile:
+    """The marginal rates of the settings, as fractions."""
+    profile = settings.tax_profile
+    return TaxProfile(
+        short_term_rate=profile.short_term_rate_pct / 100,
+        long_term_rate=profile.long_term_rate_pct / 100,
+        has_short_term_gains=profile.has_short_term_gains,
     )
 
 
@@ -118,14 +128,17 @@ class House:
 
     def replay(self) -> Ledger:
         """A full replay of the stored journal."""
-        return Ledger.replay(self.accounts, self.store.journal.all(), ledger_policy(self.settings, self.securities()))
+        return replayed(self.store, self.accounts, ledger_policy(self.settings, self.securities()))
 
-    def learn(self, transactions: Iterable[Transaction]) -> tuple[Transaction, ...]:
-        """Add transactions to the journal and bring the derived lots up to date; returns those that were new.
+    def learn(
+        self, transactions: Iterable[Transaction] = (), *, impossible: Impossible = "refuse"
+    ) -> tuple[Transaction, ...]:
+        """Add transactions to the journal and bring the derived lots up to date, issuers' actions of today included;
+        returns the transactions that were new. What a broker says has happened: `impossible="set_aside"`.
 
         Raises state.store.JournalConflict. Joins a transaction that is open; in memory and on disk together.
         """
-        taken = take_in(self.store, self.ledger, transactions, self.clock.now())
+        taken = take_in(self.store, self.ledger, transactions, self.clock.now(), impossible=impossible)
         self._ledger = taken.ledger
         if taken.corrects:
             self._cash.clear()  # added up again from the journal, without the rows that no longer count
@@ -287,12 +300,7 @@ class House:
     @property
     def tax_profile(self) -> TaxProfile:
         """Marginal rates as fractions."""
-        profile = self.settings.tax_profile
-        return TaxProfile(
-            short_term_rate=profile.short_term_rate_pct / 100,
-            long_term_rate=profile.long_term_rate_pct / 100,
-            has_short_term_gains=profile.has_short_term_gains,
-        )
+        return tax_profile_of(self.settings)
 
     @property
     def harvest_policy(self) -> HarvestPolicy:

@@ -108,6 +108,10 @@ def working_household(
 
     Raises ConfigurationRefused (another account, a key that opens nothing, a database of something else).
     """
+    if settings.mode not in (Mode.OBSERVE, Mode.PAPER):
+        raise ConfigurationRefused(
+            f"mode: {settings.mode.value} is not one to be run in this version; nothing was started."
+        )
     connection = connection_of(settings, environ)
     store = Store.open(database, create=True)
     try:

@@ -12,6 +12,7 @@ from daemon.cli.views.holdings import lots, positions
 from daemon.cli.views.performance import performance
 from daemon.cli.views.plans import plans_app
 from daemon.cli.views.schema import schema
+from daemon.cli.views.scorecard import scorecard
 from daemon.cli.views.status import status
 from daemon.cli.views.trades import orders
 from daemon.cli.views.watch import alerts, wash_calendar_command
@@ -20,6 +21,7 @@ __all__ = ["plans_app", "register", "report_app"]
 
 report_app = typer.Typer(help="Figures over time.", no_args_is_help=True)
 report_app.command("performance")(performance)
+report_app.command("scorecard")(scorecard)
 
 
 def register(app: typer.Typer) -> None:

@@ -115,19 +115,16 @@ def calendar_on(store: Store, settings: Settings | None, day: date) -> WashCalen
 
     What was known by the end of `day`: later transactions are not in it.
     """
-    from state.lots import Ledger, wash_calendar
-
-    journal = tuple(row for row in store.journal.all() if row.trade_date <= day)
-    if settings is None:
-        return wash_calendar(Ledger.replay(store.household.accounts(), journal), day)
+    from daemon.bookkeeping import replayed
     from daemon.house import ledger_policy
+    from state.lots import LedgerPolicy, wash_calendar
 
-    policy = ledger_policy(settings, store.household.securities())
-    ledger = Ledger.replay(store.household.accounts(), journal, policy)
-    return wash_calendar(ledger, day, block_rebuy_after=settings.wash_sales.block_rebuy_after.value)
+    policy = ledger_policy(settings, store.household.securities()) if settings else LedgerPolicy()
+    ledger = replayed(store, store.household.accounts(), policy, through=day)
+    return wash_calendar(ledger, day, block_rebuy_after=_rule(settings))
 
 
-def _rule(settings: Settings | None) -> str:
+def _rule(settings: Settings | None) -> Literal["loss_sale", "any_sale"]:
     return settings.wash_sales.block_rebuy_after.value if settings else "loss_sale"
 
 
