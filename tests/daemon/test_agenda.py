@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from daemon.agenda import Task, Timetable, due
+from daemon.agenda import Task, Timetable, due, next_look
 from daemon.market_calendar import MarketCalendar, SessionTimes
 
 TABLE = Timetable(
@@ -155,3 +155,65 @@ def test_the_next_session_is_todays_until_it_has_closed(nyse: MarketCalendar) ->
     closed = nyse.last_closed(datetime(2024, 3, 11, 19, 59, 59, tzinfo=UTC))
     assert closed is not None
     assert closed.session == date(2024, 3, 8)
+
+
+# ------------------------------------------------------------------ when to look again
+
+
+FOLLOWING = SessionTimes(
+    date(2024, 3, 5), datetime(2024, 3, 5, 14, 30, tzinfo=UTC), datetime(2024, 3, 5, 21, 0, tzinfo=UTC)
+)
+EVERY = timedelta(minutes=2)
+
+
+def looks_again(
+    now: datetime, *, waiting: bool = False, undone: tuple[Task, ...] = (), on: SessionTimes | None = SESSION
+) -> str:
+    found = next_look(on, FOLLOWING, now, undone, TABLE, EVERY, work_waiting=waiting)
+    return f"{found:%d %H:%M}"
+
+
+@pytest.mark.parametrize(
+    ("clock", "expected"),
+    [
+        ("03:00", "04 14:00"),
+        ("14:00", "04 14:30"),
+        ("14:30", "04 20:40"),
+        ("20:40", "04 20:58"),
+        ("20:58", "04 21:10"),
+        ("21:10", "05 14:00"),
+    ],
+)
+def test_nothing_waits_and_the_next_edge_is_what_wakes(clock: str, expected: str) -> None:
+    assert looks_again(at(clock)) == expected
+
+
+def test_work_that_waits_is_looked_at_often_and_only_while_the_market_is_open() -> None:
+    assert looks_again(at("15:00"), waiting=True) == "04 15:02"
+    assert looks_again(at("20:39"), waiting=True) == "04 20:40"
+    assert looks_again(at("21:00"), waiting=True) == "04 21:10"
+    assert looks_again(at("09:00"), waiting=True) == "04 14:00"
+
+
+def test_what_failed_is_tried_again_in_a_minute() -> None:
+    assert looks_again(at("21:30"), undone=(Task.EVENING,)) == "04 21:31"
+    assert looks_again(at("14:10"), undone=(Task.PREOPEN,)) == "04 14:11"
+
+
+def test_on_a_day_without_a_session_the_next_one_is_waited_for() -> None:
+    assert looks_again(at("12:00"), on=None) == "05 14:00"
+
+
+@pytest.mark.parametrize("waiting", [True, False])
+def test_stepping_from_look_to_look_misses_no_task(waiting: bool) -> None:
+    """Every task that `due` asks for in the session is met in its window, by looking only when told to."""
+    now, done, met = at("00:00"), set(NONE_DONE), set()
+    while now < FOLLOWING.opens_at - TABLE.preopen:
+        for task in due(SESSION, now, frozenset(done), TABLE, work_waiting=waiting):
+            met.add(task)
+            if task is not Task.WORK:
+                done.add(task.value)
+        following = next_look(SESSION, FOLLOWING, now, (), TABLE, EVERY, work_waiting=waiting)
+        assert following > now
+        now = following
+    assert met == {Task.PREOPEN, Task.DECIDE, Task.WORK, Task.EVENING}
