@@ -220,7 +220,8 @@ def _buy(venue: SimulatedVenue, names: tuple[str, ...], dollars: int, month: int
 def _take_history(house: House, last: SessionTimes) -> None:
     """All closes before the last evening's own, a year at a time."""
     for year in range(HISTORY_FROM.year, last.session.year + 1):
-        house.take_bars(date(year, 1, 1), min(date(year, 12, 31), last.session - timedelta(days=1)))
+        first, end = date(year, 1, 1), min(date(year, 12, 31), last.session - timedelta(days=1))
+        house.store.market.add(house.brokers[house.managed[0].account_id].daily_bars(house.names, first, end))
 
 
 def _ira_history(world: LargeWorld, market: Market) -> Iterable[Transaction]:

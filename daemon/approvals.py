@@ -82,17 +82,30 @@ def repriced(plan: Plan, prices: Mapping[str, Decimal], ledger: Ledger, now: dat
 def changed_materially(old: Plan, new: Plan, tolerance_pct: Decimal) -> Reason | None:
     """Why the repriced plan is another plan than the one approved, or None.
 
-    Compared: the value of each leg, and the gain or loss it realizes, as a part of the leg's value.
+    Compared are the value of each leg and the gain or loss it realizes. It is another plan when its legs moved by more
+    than the tolerance on average, weighted by value, or when one leg moved by more than twice as much and that alone
+    is a tenth of the tolerance on the whole plan. (Of five hundred names some move by 4 % on any day.)
     """
+    gross = old.gross_value
+    moved = realized = ZERO
     for before, after in zip(old.trades, new.trades, strict=True):
-        value = abs(after.notional / before.notional - 1) * 100
-        gain = abs(after.gain_loss - before.gain_loss) / before.notional * 100
-        if max(value, gain) > tolerance_pct:
+        value, gain = abs(after.notional - before.notional), abs(after.gain_loss - before.gain_loss)
+        moved, realized = moved + value, realized + gain
+        part, whole = max(value, gain) / before.notional * 100, max(value, gain) / gross * 100
+        if part > 2 * tolerance_pct and whole > tolerance_pct / 10:
             return because(
                 ReasonCode.APPROVAL_CHANGED,
                 symbol=after.symbol,
-                value_change_pct=round(value, 2),
-                gain_change_pct=round(gain, 2),
-                most_pct=tolerance_pct,
+                value_change_pct=round(value / before.notional * 100, 2),
+                gain_change_pct=round(gain / before.notional * 100, 2),
+                most_pct=2 * tolerance_pct,
             )
+    if max(moved, realized) / gross * 100 > tolerance_pct:
+        return because(
+            ReasonCode.APPROVAL_CHANGED,
+            legs=len(old.trades),
+            value_change_pct=round(moved / gross * 100, 2),
+            gain_change_pct=round(realized / gross * 100, 2),
+            most_pct=tolerance_pct,
+        )
     return None

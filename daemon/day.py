@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 from decimal import Decimal
 
 import structlog
 
-from brokers.errors import BrokerError, NotAuthorized
+from brokers.errors import BrokerError, BrokerUnavailable, NotAuthorized
 from daemon import execution
 from daemon.agenda import Task, due
 from daemon.alerts import drain, raise_alert, recover
@@ -18,6 +17,8 @@ from daemon.errors import MustHalt
 from daemon.facts import active_weights, today_of
 from daemon.halt import halt, is_halted
 from daemon.house import House
+from daemon.market_data import before_open, data_locks, take_session
+from daemon.market_data import tell as tell_of_prices
 from daemon.sync import Snapshot
 from daemon.wash_calendar_file import keep_current
 from state.lots import LedgerError
@@ -87,6 +88,7 @@ def _do(house: House, account: Account, task: Task) -> None:
     elif task is Task.WORK:
         work_cycle(house, account)
     elif task is Task.START:
+        before_open(house)
         snapshot = observed(house, account)
         log.info(
             "reconciled",
@@ -96,6 +98,7 @@ def _do(house: House, account: Account, task: Task) -> None:
             locked=sorted(snapshot.locks),
         )
     elif task is Task.PREOPEN:
+        before_open(house)
         snapshot = observed(house, account)
         _mark(house, snapshot, task)
     else:
@@ -116,8 +119,7 @@ def evening(house: House, account: Account) -> None:
     session = snapshot.session
     if session is None:
         return
-    last = house.store.market.last_session()
-    house.take_bars(last + timedelta(days=1) if last else session.session, session.session)
+    _take_prices(house, account)
     _judge_history(house, account)
     execution.work(house, snapshot)
     keep_current(house, session.session)
@@ -131,6 +133,15 @@ def evening(house: House, account: Account) -> None:
             _finish_plans(house, snapshot)
             _write_performance(house, snapshot)
         _mark(house, snapshot, Task.EVENING)
+
+
+def _take_prices(house: House, account: Account) -> None:
+    """The session's closes and what issuers did. While most closes are not there yet the evening is not over."""
+    update = take_session(house)
+    house.know_prices(update.bars, rewritten=update.rewritten)
+    tell_of_prices(house.store, data_locks(house), house.clock.now())
+    if not update.is_complete:
+        raise BrokerUnavailable(f"closes of {update.session} for {account.account_id}: {update.incomplete}")
 
 
 def _judge_history(house: House, account: Account) -> None:

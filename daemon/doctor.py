@@ -101,7 +101,6 @@ def _installation(database: Path, config: Path | None, settings: Settings | None
 def _household(database: Path, settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
     """The accounts at their broker, then what the database holds of them."""
     from brokers.alpaca import AlpacaReader
-
     from daemon.household import calendar_of, connection_of
 
     remedy = "Put the keys where the section `credentials` of the configuration says."

@@ -6,7 +6,7 @@ leads to the same decisions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from decimal import Decimal
@@ -17,13 +17,13 @@ from brokers.protocol import BrokerReader, OrderDesk
 from daemon.agenda import Timetable
 from daemon.alerts import LogNotifier, Notifier
 from daemon.bookkeeping import replayed, take_in
-from daemon.clock import Clock
+from daemon.clock import NEW_YORK, Clock
 from daemon.constituents import Constituents
 from daemon.link import Link
 from daemon.market_calendar import MarketCalendar
 from daemon.settings import Settings
 from state.lots import Impossible, Ledger, LedgerPolicy
-from state.records import Account, Plan, PlannedTrade, RealizedRow, Security, Transaction
+from state.records import Account, CorporateActionKind, DailyBar, Plan, PlannedTrade, RealizedRow, Security, Transaction
 from state.store import Store
 from strategy.history import BenchmarkPath, benchmark_path, extended, history_from_bars, period_of, weights_today
 from strategy.risk import HistoryTooShortError, RiskModel, estimate_risk_model, ewma_volatility
@@ -87,7 +87,7 @@ class House:
     _cash: dict[str, Decimal] = field(default_factory=dict)
     _without_quotes: dict[str, frozenset[str]] = field(default_factory=dict)
     _agreed: dict[str, object] = field(default_factory=dict)
-    _closes: tuple[date | None, Mapping[str, Decimal]] | None = None
+    _closes: tuple[tuple[date | None, date], Mapping[str, Decimal]] | None = None
 
     # -------------------------------------------------------------- who and when
 
@@ -183,10 +183,11 @@ class House:
         return self._securities
 
     def take_securities(self) -> None:
-        """Ask the broker about the benchmark's names, and store what it knows."""
+        """Ask the broker about the benchmark's names and what is held beside them, and store what it knows."""
+        from daemon.market_data import take_securities, tracked
+
         broker = self.brokers[self.managed[0].account_id]
-        with self.store.transaction():
-            self.store.household.put_securities(broker.assets(self.names).values())
+        take_securities(self.store, broker, tracked(self), self.constituents.sectors, self.clock.now())
         self._securities = None
 
     def harvest_rows(self, plan: Plan, trade: PlannedTrade) -> tuple[RealizedRow, ...]:
@@ -234,10 +235,16 @@ class House:
         return np.array([float(weight) for weight in self.constituents.weights])
 
     def last_closes(self) -> Mapping[str, Decimal]:
-        """Unadjusted closes of the newest session in the store, USD."""
+        """Closes of the newest session in the store, USD a share of today: divided by the splits since."""
         newest = self.history.sessions[-1] if self.history.sessions else None
-        if self._closes is None or self._closes[0] != newest:
-            self._closes = (newest, self.store.market.last_closes())
+        today = self.clock.now().astimezone(NEW_YORK).date()
+        if self._closes is None or self._closes[0] != (newest, today):
+            closes = self.store.market.last_closes()
+            for action in self.store.actions.actions() if newest else ():
+                is_split = action.kind is CorporateActionKind.SPLIT and action.symbol in closes
+                if is_split and newest is not None and newest < action.ex_date <= today:
+                    closes[action.symbol] *= action.ratio_old / action.ratio_new
+            self._closes = ((newest, today), closes)
         return self._closes[1]
 
     def benchmark_weights(self, today: date) -> FloatArray:
@@ -286,13 +293,11 @@ class House:
             return False
         return True
 
-    def take_bars(self, start: date, end: date) -> None:
-        """Fetch closes of [start, end] into the store and the history."""
-        account = self.managed[0]
-        bars = self.brokers[account.account_id].daily_bars(self.names, start, end)
-        with self.store.transaction():
-            self.store.market.add(bars)
-        if self._history is not None and bars:
+    def know_prices(self, bars: Sequence[DailyBar], *, rewritten: bool) -> None:
+        """New closes are in the store. `rewritten`: stored ones changed too; what was made of them is made again."""
+        if rewritten:
+            self._history = self._path = self._risk = self._volatility = self._closes = None
+        elif self._history is not None and bars:
             self._history = extended(self._history, bars)
 
     # -------------------------------------------------------------- policies of the strategy

@@ -20,12 +20,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import structlog
+
 from brokers.protocol import BrokerReader
 from daemon.clock import NEW_YORK, Clock, ServerClock, WallClock
 from daemon.constituents import constituents
 from daemon.errors import ConfigurationRefused
 from daemon.house import House
 from daemon.link import Link
+from daemon.logs import configure
 from daemon.market_calendar import MarketCalendar
 from daemon.policy_check import check_policy
 from daemon.readiness import bound_to
@@ -77,6 +80,8 @@ def connection_of(settings: Settings, environ: Mapping[str, str]) -> Connection:
     """Where the account is and what opens it. Raises SecretUnavailable; nothing is asked yet."""
     from brokers.alpaca import Endpoints, Keys
 
+    if not structlog.is_configured():  # a command that only looks: what libraries log goes to stderr, secrets masked
+        configure(settings.log.format.value, "error")
     names = settings.credentials
     keys = Keys(
         read_secret(names.alpaca_key_id_name, environ, names).get_secret_value(),
@@ -158,7 +163,8 @@ class _Reader(BrokerReader, Protocol):
 
 def _readers(settings: Settings, connection: Connection, *, sends: bool) -> dict[str, _Reader]:
     """The adapter of each managed account, by account id."""
-    options = {"feed": settings.alpaca.feed.value, "requests_per_minute": settings.alpaca.requests_per_minute}
+    feed, calls = settings.alpaca.feed.value, settings.alpaca.requests_per_minute
+    keys, endpoints = connection.keys, connection.endpoints
     found: dict[str, _Reader] = {}
     for account in settings.household.managed:
         if account.broker is not BrokerName.ALPACA:
@@ -166,11 +172,11 @@ def _readers(settings: Settings, connection: Connection, *, sends: bool) -> dict
         if sends:
             from brokers.alpaca.desk import AlpacaBroker
 
-            found[account.id] = AlpacaBroker(connection.keys, connection.endpoints, **options)
+            found[account.id] = AlpacaBroker(keys, endpoints, feed=feed, requests_per_minute=calls)
         else:
             from brokers.alpaca import AlpacaReader
 
-            found[account.id] = AlpacaReader(connection.keys, connection.endpoints, **options)
+            found[account.id] = AlpacaReader(keys, endpoints, feed=feed, requests_per_minute=calls)
     return found
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from daemon.bookkeeping import tell
+from daemon.bookkeeping import replayed, tell, why_set_aside
 from daemon.house import ledger_policy
 from daemon.policy_check import FACT, in_words
 from daemon.settings import Settings
@@ -29,6 +29,7 @@ class Comparison:
     realized: int
     digest: str
     differences: tuple[str, ...]
+    unreadable: tuple[str, ...] = ()  # why symbols are set aside: what is stored of them is what was told last
 
 
 def compare(store: Store, settings: Settings | None = None) -> Comparison:
@@ -38,14 +39,20 @@ def compare(store: Store, settings: Settings | None = None) -> Comparison:
     accounts = store.household.accounts()
     expected_lots = [lot for one in accounts for lot in _queues(ledger, one.account_id)]
     expected_rows = list(ledger.realized())
-    stored_lots = store.lots.lots()
+    stored_lots = [lot for lot in store.lots.lots() if ledger.why_unreadable(lot.symbol) is None]
+    stored_rows = [row for row in store.lots.realized() if ledger.why_unreadable(row.symbol) is None]
     differences = [
         *_differences("lot", expected_lots, stored_lots),
         *_other_orders(expected_lots, stored_lots),
-        *_differences("realized row", expected_rows, store.lots.realized()),
+        *_differences("realized row", expected_rows, stored_rows),
     ]
     return Comparison(
-        store.journal.count(), len(expected_lots), len(expected_rows), ledger.digest(), tuple(differences)
+        store.journal.count(),
+        len(expected_lots),
+        len(expected_rows),
+        ledger.digest(),
+        tuple(differences),
+        tuple(map(why_set_aside, ledger.unreadable.values())),
     )
 
 
@@ -53,13 +60,18 @@ def rebuild(store: Store, settings: Settings | None, now: datetime) -> tuple[int
     """Replace every derived row by what the journal says; returns the number of journal rows, and what is restated.
 
     Figures told before that come out differently (other conventions, another idea of identical, a damaged row) are
-    restated and told, as after a correction.
+    restated and told, as after a correction. Of symbols that are set aside, what was told last stays.
     """
     ledger = full_replay(store, settings)
-    everything = difference(Ledger.replay(store.household.accounts(), ()), ledger)
-    told = rows_by_sale(store.lots.realized())
+    everything = difference(
+        Ledger.replay(store.household.accounts(), (), corporate_actions=ledger.corporate_actions), ledger
+    )
+    stored = store.lots.realized()
+    told = rows_by_sale(row for row in stored if ledger.why_unreadable(row.symbol) is None)
+    kept = rows_by_sale(row for row in stored if ledger.why_unreadable(row.symbol) is not None)
+    queues = _by_queue(lot for lot in store.lots.lots() if ledger.why_unreadable(lot.symbol) is not None)
     with store.transaction():
-        store.lots.replace_all(everything.queues, everything.sales)
+        store.lots.replace_all({**everything.queues, **queues}, {**everything.sales, **kept})
         found = (restatement(rows, everything.sales.get(sale_id, ())) for sale_id, rows in told.items())
         restated = tuple(replace(each, learned_at=now, causes=("ledger rebuild",)) for each in found if each)
         tell(store, restated, now)
@@ -73,7 +85,7 @@ def full_replay(store: Store, settings: Settings | None = None) -> Ledger:
     if settings is None and text:
         settings = Settings.model_validate_json(text)
     policy = ledger_policy(settings, store.household.securities()) if settings else LedgerPolicy()
-    return Ledger.replay(store.household.accounts(), store.journal.all(), policy)
+    return replayed(store, store.household.accounts(), policy)
 
 
 def _queues(ledger: Ledger, account_id: str) -> list[Lot]:

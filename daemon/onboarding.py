@@ -17,6 +17,7 @@ from daemon.settings.wording import Key, choices
 
 USAGE = 2  # exit codes
 CONFIGURATION = 78
+KEYS_FOLDER = "keys"  # beside config.yaml
 
 _ACCOUNT: Key = ("household", "accounts", 0)
 
@@ -65,7 +66,7 @@ def init(*, yes: bool, path: Path) -> None:
         f"\nWrote {path}: paper mode, readable by you alone.\n"
         "Next:\n"
         "  1. Read it once. Add the accounts of your household that harvestd may not trade, IRAs included.\n"
-        "  2. Put the paper keys where the section `credentials` says.\n"
+        f"  2. harvestd keys --config {path}      # asks for the paper keys, and keeps them where only you can read\n"
         f"  3. harvestd doctor --config {path}    # every line that is a fault says what to do\n"
         f"  4. harvestd run --config {path}       # loads prices the first time, then looks after the account"
     )
@@ -122,6 +123,42 @@ def _write_new(path: Path, text: str) -> None:
 def _stop(message: str, code: int) -> NoReturn:
     typer.echo(message, err=True)
     raise typer.Exit(code)
+
+
+# ------------------------------------------------------------------ keys
+
+
+def keys(config: Path | None) -> None:
+    """Ask for the keys, unseen, and keep each in a file of mode 0400 in credentials.directory, which init named."""
+    path = config_path(config, os.environ)
+    settings, problems = check(path, os.environ)
+    if settings is None:
+        _print_problems(path, problems)
+        raise typer.Exit(CONFIGURATION)
+    names = settings.credentials
+    folder = names.directory
+    if folder is None:
+        folder = path.absolute().parent / KEYS_FOLDER
+        folder.mkdir(mode=0o700, exist_ok=True)
+        text = path.read_text(encoding="utf-8")
+        path.write_text(replaced(text, ("credentials", "directory"), KEYS_FOLDER), encoding="utf-8")
+        typer.echo(f"{path}: credentials.directory is {KEYS_FOLDER} now.")
+    typer.echo("Paste each key and press Enter; what you paste is not shown.")
+    for name, what in ((names.alpaca_key_id_name, "key id"), (names.alpaca_secret_key_name, "secret key")):
+        secret = typer.prompt(f"Alpaca {what}", hide_input=True).strip()
+        _keep(folder / name, secret)
+        typer.echo(f"  kept in {folder / name}, readable by you alone")
+    typer.echo("Next: harvestd doctor")
+
+
+def _keep(place: Path, secret: str) -> None:
+    """Write a secret into a file of its own, moved into place whole; one that was there before is replaced."""
+    making = place.with_name(f".{place.name}.new")
+    making.unlink(missing_ok=True)
+    descriptor = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(secret + "\n")
+    making.replace(place)
 
 
 # ------------------------------------------------------------------ config check

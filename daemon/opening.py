@@ -52,27 +52,34 @@ class Target:
     settings: Settings | None = None
 
 
-def target_of(db: Path | None, config: Path | None, environ: Mapping[str, str]) -> Target:
+def target_of(db: Path | None, config: Path | None, environ: Mapping[str, str], *, looking: bool = False) -> Target:
     """The household of --config, $HARVESTD_CONFIG or ./config.yaml; with --db a demo's, or that file of the household.
 
-    A configuration that is there is meant: the demo's database in the same folder is then not looked at. Raises
-    ConfigurationRefused, daemon.settings.ConfigurationError with every problem, NotFound when there is neither.
+    A configuration that is there is meant, and the demo's database in the same folder is left alone. Only a command
+    that just looks takes the demo's while the household has none of its own yet. Raises ConfigurationRefused,
+    daemon.settings.ConfigurationError with every problem, NotFound when there is neither.
     """
     if db is not None and _kind(db) == "demo":
         return Target(db)
     path = config_path(config, environ)
     if path.exists() or config is not None:
         settings = load_settings(path, environ)
-        problems = unsupported(settings)
-        if problems:
-            raise ConfigurationError(problems)
-        return Target(db or settings.database.path, settings)
+        found = Target(db or settings.database.path, settings)
+        if not (looking and config is None and not found.database.exists() and DEMO_DATABASE.exists()):
+            problems = unsupported(settings)
+            if problems:
+                raise ConfigurationError(problems)
+            return found
     if db is None and _kind(DEMO_DATABASE) == "demo":
         print(f"(the demo's database, {DEMO_DATABASE})", file=sys.stderr)
         return Target(DEMO_DATABASE)
+    missing = (
+        f"{db} is not the database of a demo, and there is no configuration at {path}"
+        if db
+        else (f"no configuration at {path}")
+    )
     raise NotFound(
-        f"No configuration at {path}{f', and {db} is not the database of a demo' if db else ''}. `harvestd init` "
-        "writes one; `harvestd demo` makes a world to look around in. Nothing was started."
+        f"Nothing was started: {missing}. `harvestd init` writes one; `harvestd demo` makes a world to look around in."
     )
 
 
@@ -120,6 +127,8 @@ def working_house(target: Target, environ: Mapping[str, str], watcher: Watcher |
 def looking_house(target: Target, environ: Mapping[str, str]) -> Iterator[House]:
     """A house on a private copy of the database, whose brokers have no way to send. Needs no lease."""
     if target.settings is not None:
+        if not target.database.exists():
+            raise NotFound(f"No database at {target.database} yet: `harvestd run` makes it, and loads prices.")
         from daemon.household import looking_household
 
         with looking_household(target.database, target.settings, environ) as house:

@@ -23,8 +23,8 @@ from dataclasses import fields
 
 from daemon.alerts import raise_alert, recover
 from daemon.house import House, ledger_policy
-from state.lots import LedgerError, LedgerPolicy
-from state.records import AlertLevel
+from state.lots import Ledger, LedgerError, LedgerPolicy
+from state.records import AlertLevel, Lot, RealizedRow
 
 FACT = "ledger_policy"  # in the store's meta
 INCIDENT = "task:ledger_policy"
@@ -37,8 +37,9 @@ def check_policy(house: House) -> None:
     if rules == before and not store.alerts.open_keys(INCIDENT):
         return
     try:
-        lots = _differing(house.ledger.open_lots(), store.lots.lots())
-        rows = _differing(house.ledger.realized(), store.lots.realized())
+        ledger = house.ledger
+        lots = _differing(ledger.open_lots(), (one for one in store.lots.lots() if _is_read(ledger, one)))
+        rows = _differing(ledger.realized(), (one for one in store.lots.realized() if _is_read(ledger, one)))
     except LedgerError:
         return  # every task of the day meets it, and tells it
     if not lots and not rows:
@@ -53,6 +54,11 @@ def check_policy(house: House) -> None:
         "put the old settings back."
     )
     raise_alert(store, INCIDENT, AlertLevel.ERROR, text, now)
+
+
+def _is_read(ledger: Ledger, record: Lot | RealizedRow) -> bool:
+    """False for what stands as it was told while its symbol is set aside."""
+    return ledger.why_unreadable(record.symbol) is None
 
 
 def _differing(derived: Iterable[Hashable], stored: Iterable[Hashable]) -> int:

@@ -93,10 +93,11 @@ def pending(house: House, ledger: Ledger, on: date, *, without: str | None = Non
 
 
 def _coverable(ledger: Ledger, rows: Iterable[Transaction]) -> tuple[Transaction, ...]:
-    """Leave out what can no longer happen: pending sales of shares that are not there."""
+    """Leave out what can no longer happen: pending sales of shares that are not there, and symbols set aside."""
     left: dict[tuple[str, str], Decimal] = {}
     kept = []
-    for row in sorted(rows, key=lambda row: row.kind is TransactionKind.SELL):
+    known = (row for row in rows if ledger.why_unreadable(row.symbol or "") is None)
+    for row in sorted(known, key=lambda row: row.kind is TransactionKind.SELL):
         key = (row.account_id, row.symbol or "")
         have = left.setdefault(key, ledger.position(*key))
         if row.kind is TransactionKind.SELL and row.quantity > have:
@@ -131,12 +132,14 @@ def rehearse(
     """The trades replayed on the household's ledger, with all that is pending (but plan `without`) counted in.
 
     Sales are replayed at an adverse price, so that a lot near its basis cannot turn into a washed loss on the way.
+    Trades in symbols whose history cannot be read are left out: they are locked, and nothing is sent in them.
     """
     waiting = pending(house, snapshot.ledger, today, without=without)
     volatility = house.volatility()
     rows = [
         trade_transaction(snapshot.account.account_id, _at_adverse_price(trade, volatility), today, str(trade.leg))
         for trade in trades
+        if snapshot.ledger.why_unreadable(trade.symbol) is None
     ]
     return _replayed(snapshot.ledger, (*waiting, *rows))
 

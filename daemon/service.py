@@ -79,7 +79,10 @@ class Pulse:
         if session is not None and following.session == session.session:
             following = house.calendar.upcoming(session.closes_at)
         every = timedelta(seconds=house.settings.schedule.work_every_s)
-        return next_look(session, following, now, undone, house.timetable, every, work_waiting=waiting)
+        moving = house.store.plans.is_any_moving(account.account_id) or house.store.orders.is_any_open(
+            account.account_id
+        )
+        return next_look(session, following, now, undone, house.timetable, every, work_waiting=moving)
 
 
 def serve_household(house: House, *, sessions: int = 0) -> None:

@@ -1,8 +1,9 @@
 """Broker -> journal -> ledger -> reconciled. The first line of every cycle.
 
 What the broker reports is taken in once, by its own ids, in one database transaction with the cursor that says how
-far it was read. Then our lots are compared with the broker's positions, exactly: a symbol that differs is locked,
-and stays so until the two agree again. Cash is compared to the cent.
+far it was read; issuers' actions take effect on their day. Then our lots are compared with the broker's positions,
+exactly: a symbol that differs is locked, with the likely cause (reconcile.py), and stays so until the two agree again.
+So is one whose history cannot be read, or about which a person has something to settle. Cash is compared to the cent.
 """
 
 from __future__ import annotations
@@ -14,29 +15,28 @@ from decimal import Decimal
 from functools import cached_property
 
 from brokers.protocol import BrokerReader
+from daemon.activities import take_activities
 from daemon.alerts import raise_alert, recover
 from daemon.gate import DaemonState
 from daemon.house import House
 from daemon.market_calendar import SessionTimes
+from daemon.market_data import data_locks
+from daemon.questions import keep_questions
 from daemon.readiness import state_of
+from daemon.reconcile import differences
 from state.lots import Ledger
 from state.reasons import Reason, ReasonCode, because
 from state.records import (
     CENT,
     ZERO,
     Account,
-    Activity,
-    ActivityKind,
     AlertLevel,
     BrokerAccount,
     BrokerPosition,
     Lot,
     Quote,
-    Side,
-    Transaction,
-    TransactionKind,
 )
-from state.store import FillRow, PositionRow
+from state.store import PositionRow
 
 ACTIVITIES = "activities"
 
@@ -100,10 +100,11 @@ def sync(house: House, account: Account) -> Snapshot:
     figures, positions = broker.account(), broker.positions()
     if page.activities or not house.store.meta.get(_synced(account)):
         with house.store.transaction():
-            _take_in(house, account, page.activities)
+            take_activities(house, account, page.activities)
             if page.cursor is not None:
                 house.store.agenda.set_cursor(account.account_id, ACTIVITIES, page.cursor)
             house.store.meta.put(_synced(account), "yes")
+    house.learn(impossible="set_aside")  # issuers' actions whose day has come, or that were announced since
     locks = _reconcile(house, account, positions, figures, now)
     return _snapshot(house, account, broker, figures, positions, locks, now)
 
@@ -128,7 +129,8 @@ def _snapshot(
     quotes = broker.quotes(watched)
     missing = [symbol for symbol in watched if symbol not in quotes or not quotes[symbol].is_usable]
     last_known = _without_quote(house, account, missing, now)
-    known = {**locks, **{symbol: str(because(ReasonCode.QUOTE_MISSING, symbol=symbol)) for symbol in missing}}
+    unquoted = {symbol: str(because(ReasonCode.QUOTE_MISSING, symbol=symbol)) for symbol in missing}
+    known = {**data_locks(house), **locks, **unquoted}
     return Snapshot(account, now, session, state, reason, figures.cash, held, quotes, known, house.ledger, last_known)
 
 
@@ -153,97 +155,35 @@ def _without_quote(house: House, account: Account, missing: list[str], now: date
     return closes
 
 
-def _take_in(house: House, account: Account, activities: tuple[Activity, ...]) -> None:
-    rows = []
-    for activity in activities:
-        intent = house.store.orders.by_broker_id(activity.broker_order_id) if activity.broker_order_id else None
-        client_order_id = intent.client_order_id if intent else None
-        rows.append(transaction_of(activity, account, client_order_id))
-        if activity.kind is ActivityKind.FILL and activity.side and activity.symbol and activity.broker_order_id:
-            house.store.orders.add_fill(
-                FillRow(
-                    execution_id=activity.activity_id,
-                    account_id=account.account_id,
-                    client_order_id=client_order_id,
-                    broker_order_id=activity.broker_order_id,
-                    symbol=activity.symbol,
-                    side=activity.side,
-                    quantity=activity.quantity,
-                    price=activity.price,
-                    executed_at=activity.occurred_at,
-                )
-            )
-    house.learn(rows)
-
-
-_KINDS = {
-    ActivityKind.CASH_DIVIDEND: TransactionKind.CASH_DIVIDEND,
-    ActivityKind.SPLIT: TransactionKind.SPLIT,
-    ActivityKind.DEPOSIT: TransactionKind.DEPOSIT,
-    ActivityKind.WITHDRAWAL: TransactionKind.WITHDRAWAL,
-    ActivityKind.FEE: TransactionKind.FEE,
-}
-
-
-def transaction_of(activity: Activity, account: Account, client_order_id: str | None) -> Transaction:
-    """The journal row of one broker activity, under the broker's own id."""
-    if activity.kind is ActivityKind.FILL:
-        kind = TransactionKind.BUY if activity.side is Side.BUY else TransactionKind.SELL
-    else:
-        kind = _KINDS[activity.kind]
-    return Transaction(
-        transaction_id=activity.activity_id,
-        account_id=account.account_id,
-        kind=kind,
-        trade_date=activity.trade_date,
-        source=account.broker,
-        symbol=activity.symbol,
-        quantity=activity.quantity if kind is not TransactionKind.SPLIT else ZERO,
-        price=activity.price,
-        fees=_beside_price(activity),
-        amount=activity.amount,
-        executed_at=activity.occurred_at,
-        settle_date=activity.settle_date,
-        order_id=activity.broker_order_id,
-        client_order_id=client_order_id,
-        lots=activity.lots,
-        ratio_new=activity.ratio_new,
-        ratio_old=activity.ratio_old,
-    )
-
-
-def _beside_price(activity: Activity) -> Decimal:
-    """What a fill's cash differs from price times quantity: fees, and the broker's rounding to the cent. Basis and
-    proceeds are what was paid and received."""
-    if activity.kind is not ActivityKind.FILL or not activity.amount:
-        return ZERO
-    value = activity.quantity * activity.price
-    return -activity.amount - value if activity.side is Side.BUY else value - activity.amount
-
-
 def _reconcile(
     house: House, account: Account, positions: tuple[BrokerPosition, ...], figures: BrokerAccount, now: datetime
 ) -> dict[str, str]:
     """Locks by symbol, with the reason a user sees; alerts once per difference and once when it is gone."""
     theirs = {position.symbol: position.quantity for position in positions}
     ours = house.ledger.positions(account.account_id)
-    locks: dict[str, str] = {}
-    for symbol in sorted({*theirs, *ours}):
-        mine, seen = ours.get(symbol, ZERO), theirs.get(symbol, ZERO)
-        if mine != seen:
-            locks[symbol] = str(because(ReasonCode.SYMBOL_LOCKED, symbol=symbol, lots=mine, broker=seen))
+    differing = {one.symbol: one for one in differences(house, account, positions)}
+    locks = {symbol: one.lock for symbol, one in differing.items()}
+    for question in keep_questions(house, account, (*theirs, *ours)):
+        if question.symbol:
+            locks.setdefault(question.symbol, question.lock)
+    for symbol in {*house.names, *theirs} if house.ledger.unreadable else ():
+        if house.ledger.why_unreadable(symbol) is not None:
+            locks[symbol] = str(because(ReasonCode.LEDGER_UNREADABLE, symbol=symbol))
     cash = house.journal_cash(account.account_id)
-    if house.agreed_before(account.account_id, (theirs, ours, figures.cash, cash)):
+    if house.agreed_before(account.account_id, (theirs, ours, figures.cash, cash, locks)):
         return locks  # reconciling twice changes nothing
-    for symbol, reason in locks.items():
-        raise_alert(house.store, _break_key(account, symbol), AlertLevel.ERROR, reason, now)
+    for symbol, difference in differing.items():
+        raise_alert(house.store, _break_key(account, symbol), AlertLevel.ERROR, difference.told, now)
     for key in house.store.alerts.open_keys(_break_key(account, "")):
-        if key.rsplit(":", 1)[-1] not in locks and not key.endswith(":cash"):
-            recover(house.store, key, f"{key.rsplit(':', 1)[-1]}: lots and the broker's position agree again", now)
+        symbol = key.rsplit(":", 1)[-1]
+        if symbol not in differing and symbol != "cash" and house.ledger.why_unreadable(symbol) is None:
+            recover(house.store, key, f"{symbol}: lots and the broker's position agree again", now)
     _compare_cash(house, account, cash, figures, now)
     rows = [PositionRow(account.account_id, symbol, theirs[symbol], now, locks.get(symbol)) for symbol in theirs]
     rows += [
-        PositionRow(account.account_id, symbol, ZERO, now, locks[symbol]) for symbol in locks if symbol not in theirs
+        PositionRow(account.account_id, symbol, ZERO, now, locks[symbol])
+        for symbol in locks
+        if symbol not in theirs and (symbol in ours or symbol in differing)
     ]
     house.store.positions.replace(account.account_id, rows)
     return locks

@@ -91,11 +91,23 @@ class ReasonCode(StrEnum):
     QUOTE_STALE = "QUOTE_STALE", "The quote is too old."
     QUOTE_WIDE = "QUOTE_WIDE", "The spread is too wide or crossed."
     DATA_HISTORY_SHORT = "DATA_HISTORY_SHORT", "There is not enough price history for a risk model."
+    DATA_QUARANTINED = (
+        "DATA_QUARANTINED",
+        "Something is wrong with the security's prices, or what it is; `harvestd data findings` says what.",
+    )
     STATE_NOT_OPEN = "STATE_NOT_OPEN", "The daemon's state does not allow orders."
     STATE_HALTED = "STATE_HALTED", "Trading is halted until `harvestd resume`."
     SYMBOL_LOCKED = (
         "SYMBOL_LOCKED",
         "Our lots and the broker's position differ, or an order's fate is unknown; the symbol is locked.",
+    )
+    SYMBOL_UNSETTLED = (
+        "SYMBOL_UNSETTLED",
+        "Something happened to the security that a person has to look at; the symbol is locked until it is settled.",
+    )
+    LEDGER_UNREADABLE = (
+        "LEDGER_UNREADABLE",
+        "The symbol's history cannot have happened as it is told; it is locked, and its figures stand as told before.",
     )
     SYMBOL_NOT_TRADABLE = "SYMBOL_NOT_TRADABLE", "The broker does not trade this symbol."
     SYMBOL_NOT_FRACTIONABLE = "SYMBOL_NOT_FRACTIONABLE", "The broker does not take fractions of this symbol."
@@ -111,6 +123,11 @@ class ReasonCode(StrEnum):
     ORDER_INSUFFICIENT_CASH = "ORDER_INSUFFICIENT_CASH", "The account has not enough cash."
     ORDER_INSUFFICIENT_SHARES = "ORDER_INSUFFICIENT_SHARES", "The account has not enough shares."
     ORDER_DUPLICATE_ID = "ORDER_DUPLICATE_ID", "The client order id was used before."
+    ORDER_SELF_TRADE = (
+        "ORDER_SELF_TRADE",
+        "An open order of the account stands on the other side of the same symbol; the broker lets no account trade "
+        "with itself (FINRA 5210, not the tax rule).",
+    )
     ORDER_INVALID = "ORDER_INVALID", "The order is malformed or asks for something the venue cannot do."
     ORDER_DEADLINE = "ORDER_DEADLINE", "The order's deadline passed."
     ORDER_UNFUNDED = "ORDER_UNFUNDED", "The sells that were to fund this buy brought in too little."

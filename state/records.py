@@ -107,6 +107,12 @@ class TransactionKind(StrEnum):
     WITHDRAWAL = "withdrawal"  # cash out
     INTEREST = "interest"  # cash in
     FEE = "fee"  # cash out, not part of a trade
+    RETURN_OF_CAPITAL = "return_of_capital"  # cash only; the corporate action lowers the basis
+    ISSUER_ACTION = "issuer_action"  # a broker's line of a merger, rename or the like: cash only, the action moves lots
+    SHARES_IN = "shares_in"  # shares that came without a basis: no lot until it is imported or adopted
+    SHARES_OUT = "shares_out"  # shares that went elsewhere: no lot leaves until a person says which
+    OTHER_CASH = "other_cash"  # cash of a kind harvestd has no rule for
+    REMOVED = "removed"  # shares taken off the books at a person's word: no gain or loss, nothing known of where to
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,9 +48,10 @@ def benchmark_path(
 ) -> BenchmarkPath:
     """Weights drift with prices and return to `base_weights` (n,) at the last close of each period.
 
-    `rebalance` is "quarterly", "monthly" or "none". Names without a price keep their value. `known` is the path of an
-    earlier part of the same history; only what comes after is computed. A period's end is known from the first
-    session of the next one, so the last close of a history has drifted weights until then.
+    `rebalance` is "quarterly", "monthly" or "none". A name without a price keeps its value until its next one, which
+    tells what it earned since its last. `known` is the path of an earlier part of the same history; only what comes
+    after is computed. A period's end is known from the first session of the next one, so the last close of a history
+    has drifted weights until then.
     """
     sessions, base = history.sessions, base_weights / base_weights.sum()
     start = len(known.level) if known is not None else 0
@@ -58,17 +59,29 @@ def benchmark_path(
     level = np.empty(len(sessions))
     if known is not None:
         weights[:start], level[:start] = known.weights, known.level
+    last = _last_prices(history.closes[:start])
     for place in range(start, len(sessions)):
         if place == 0:
             weights[0], level[0] = base, 1.0
+            last = history.closes[0]
             continue
         if period_of(sessions[place], rebalance) != period_of(sessions[place - 1], rebalance):
             weights[place - 1] = base
-        growth = history.closes[place] / history.closes[place - 1]
+        growth = history.closes[place] / last
+        last = np.where(np.isfinite(history.closes[place]), history.closes[place], last)
         grown = weights[place - 1] * np.where(np.isfinite(growth), growth, 1.0)
         level[place] = level[place - 1] * float(grown.sum())
         weights[place] = grown / grown.sum()
     return BenchmarkPath(weights, level)
+
+
+def _last_prices(closes: FloatArray) -> FloatArray:
+    """Each name's newest price, shape (n,), of closes (T, n); NaN where it has none."""
+    if not len(closes):
+        return np.full(closes.shape[1], np.nan)
+    rows = np.where(np.isfinite(closes), np.arange(len(closes))[:, None], 0).max(axis=0)
+    prices: FloatArray = closes[rows, np.arange(closes.shape[1])]
+    return prices
 
 
 def weights_today(path: BenchmarkPath, base_weights: FloatArray, last: date, today: date, rebalance: str) -> FloatArray:

@@ -57,11 +57,11 @@ def _configured(path: Path) -> Path:
     return load_settings(path, os.environ).database.path
 
 
-def target(db: Path | None, config: Path | None) -> Target:
+def target(db: Path | None, config: Path | None, *, looking: bool = False) -> Target:
     """What a command that needs a broker works on; see daemon.opening.target_of."""
     from daemon.opening import target_of
 
-    return target_of(db, config, os.environ)
+    return target_of(db, config, os.environ, looking=looking)
 
 
 @contextmanager

@@ -1,9 +1,10 @@
-"""`harvestd ledger`: verify the stored lots, make them again, replay a file of worked cases."""
+"""`harvestd ledger`: verify the stored lots, make them again, import a file, replay one of worked cases."""
 
 from __future__ import annotations
 
 import os
 import sys
+from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from daemon.casefiles import Replayed
+    from daemon.lot_import import Import
+    from state.store import Store
     from strategy.taxes import TaxTables, TaxYear
 
 
@@ -24,6 +27,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="The tax-lot ledger.", no_args_is_help=True)
     group.command("verify")(verify)
     group.command("rebuild")(rebuild)
+    group.command("import")(import_)
     group.command("replay")(replay)
     app.add_typer(group, name="ledger")
 
@@ -49,6 +53,8 @@ def verify(db: DbOption = None, config: ConfigOption = None, as_json: JsonOption
             f"{found.transactions} journal rows replayed: {found.lots} open lots, {found.realized} realized rows. "
             f"Digest {found.digest}"
         )
+        for line in found.unreadable:
+            out.print(visible(line), markup=False, soft_wrap=True)
         for line in found.differences:
             out.print(Text.assemble(("differs", "red"), " ", visible(line)))
         out.print(
@@ -79,6 +85,100 @@ def rebuild(db: DbOption = None, config: ConfigOption = None) -> None:
             store.close()
     told = f" {len(restated)} sales told before are restated: `harvestd alerts`." if restated else ""
     console().print(f"Rebuilt from {count} journal rows.{told}")
+
+
+def import_(
+    file: Annotated[
+        Path, typer.Argument(help="CSV of opening lots or of transactions; docs/IMPORT.md has the layouts.")
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would come of it; write nothing.")] = False,
+    account: Annotated[
+        str | None, typer.Option("--account", help="The account of a file without the column account.")
+    ] = None,
+    db: DbOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take in opening lots, or transactions of accounts that harvestd does not trade: all of the file or, with every
+    reason why, nothing. The same file again changes nothing. The daemon must be stopped."""
+    from contextlib import nullcontext
+
+    from daemon.cli.views.facts import settings_of
+    from daemon.lot_import import read, take
+    from daemon.lots_check import full_replay
+    from daemon.opening import lease
+    from state.store import Store
+
+    path = database_path(db, config)
+    if not path.exists():
+        raise NotFound(f"No database at {path}. `harvestd once` makes it.")
+    with nullcontext() if dry_run else lease(path):
+        store = Store.private_copy(path) if dry_run else Store.open(path)
+        try:
+            settings, now = settings_of(store, config), _now(store)
+            if settings is not None:  # an account that was added since the daemon ran
+                store.household.put_accounts(item.as_account() for item in settings.household.accounts)
+            ledger = full_replay(store, settings)
+            found = read(file, store, ledger, now, account_id=account)
+            if not dry_run:
+                take(found, store, ledger, now)
+        finally:
+            store.close()
+    if as_json:
+        emit({**_import_json(found), "dry_run": dry_run})
+    else:
+        _print_import(found, dry_run=dry_run)
+
+
+def _now(store: Store) -> datetime:
+    """The instant of a command: a demo's database lives in its own time."""
+    from daemon.cli.views.facts import as_of
+    from daemon.clock import WallClock
+
+    day = as_of(store) if store.meta.get("kind") == "demo" else None
+    return datetime.combine(day, time(21), UTC) if day else WallClock().now()
+
+
+def _import_json(found: Import) -> dict[str, Any]:
+    return {
+        "file": found.path,
+        "new": len(found.rows),
+        "known": found.known,
+        "transactions": found.rows,
+        "open_lots": found.lots,
+        "positions": [
+            {
+                "account_id": one.account_id,
+                "symbol": one.symbol,
+                "lots": one.lots,
+                "broker": one.broker,
+                "agrees": one.agrees,
+            }
+            for one in found.reconciled
+        ],
+    }
+
+
+def _print_import(found: Import, *, dry_run: bool) -> None:
+    from daemon.cli.common import shares, usd
+
+    out = console()
+    would = "would be imported; nothing was written" if dry_run else "imported"
+    out.print(visible(f"{found.path}: {len(found.rows)} rows {would}. Already known: {found.known}."), markup=False)
+    if not found.rows:
+        return
+    lots = _titled("Open lots of these accounts and symbols", *IMPORTED_COLUMNS)
+    for lot in found.lots:
+        basis = usd(lot.basis) if lot.basis_known else "unknown"
+        dates = (lot.acquired.isoformat(), lot.adjusted_acquired.isoformat())
+        _add(lots, lot.account_id, lot.symbol, *dates, shares(lot.quantity), basis, lot.lot_id)
+    out.print(lots)
+    rows = _titled("Beside the broker's last known positions", "account", "symbol", ">lots", ">broker", "")
+    for one in found.reconciled:
+        said = {None: "not traded here", True: "agrees", False: "differs: the symbol is locked until it agrees"}
+        theirs = shares(one.broker) if one.broker is not None else ""
+        _add(rows, one.account_id, one.symbol, shares(one.lots), theirs, said[one.agrees])
+    out.print(rows)
 
 
 def replay(
@@ -170,6 +270,7 @@ LOT_COLUMNS = (
     "disallowed",
     "term",
 )
+IMPORTED_COLUMNS = ("account", "symbol", "acquired", "counts from", ">quantity", ">basis USD", "lot")
 OPEN_LOT_COLUMNS = ("lot", "account", "symbol", "acquired", "adjusted_acquired", "quantity", "basis")
 
 

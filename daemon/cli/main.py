@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from daemon.cli import demo, ledger, service, setup, trading, views
+from daemon.cli import demo, ledger, reconcile, service, setup, trading, views
 
 app = typer.Typer(
     name="harvestd",
@@ -18,12 +18,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (demo, setup, trading, service, views, ledger):
+for module in (demo, setup, trading, service, views, ledger, reconcile):
     module.register(app)
 
 
 def main() -> None:
     """Entry point: runs a command and turns what it raises on purpose into a sentence and an exit code."""
+    from brokers.errors import BrokerError
     from daemon.errors import HarvestdError
     from state.store.errors import SchemaMismatch, StoreError
 
@@ -38,7 +39,7 @@ def main() -> None:
     except SchemaMismatch as error:
         print(f"harvestd: {error}", file=sys.stderr)
         sys.exit(78)
-    except StoreError as error:
+    except (BrokerError, StoreError) as error:
         print(f"harvestd: {error}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Commands that come before the first run: `init` writes config.yaml, `config check` says what is wrong with it."""
+"""Commands that come before the first run: `init` writes config.yaml, `keys` keeps keys, `config check` checks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 def register(app: typer.Typer) -> None:
     """Mount the commands on the main command line."""
     app.command("init")(init)
+    app.command("keys")(keys)
     group = typer.Typer(help="Look after config.yaml.", no_args_is_help=True)
     group.command("check")(config_check)
     app.add_typer(group, name="config")
@@ -24,6 +25,15 @@ def init(
     from daemon import onboarding
 
     onboarding.init(yes=yes, path=path)
+
+
+def keys(
+    config: Annotated[Path | None, typer.Option("--config", help="The file; else $HARVESTD_CONFIG, else here.")] = None,
+) -> None:
+    """Ask for the broker's keys, unseen, and keep them in files that only you can read."""
+    from daemon import onboarding
+
+    onboarding.keys(config)
 
 
 def config_check(

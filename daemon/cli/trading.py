@@ -59,7 +59,7 @@ def plan(
     """What it would trade now, lot by lot, and why. Works on a private copy; places nothing."""
     from daemon.opening import looking_house
 
-    with looking_house(target(db, config), os.environ) as house:
+    with looking_house(target(db, config, looking=True), os.environ) as house:
         found = _proposed(house, rebalance=rebalance)
         if as_json:
             emit(_plan_json(house, *found))
@@ -71,7 +71,7 @@ def opportunities(db: DbOption = None, config: ConfigOption = None, as_json: Jso
     """Each loss, what taking it now would be worth, and why it is or is not taken."""
     from daemon.opening import looking_house
 
-    with looking_house(target(db, config), os.environ) as house:
+    with looking_house(target(db, config, looking=True), os.environ) as house:
         _, found, _ = _proposed(house)
         if as_json:
             emit(found)

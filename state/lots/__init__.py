@@ -3,6 +3,7 @@
 No I/O, no clock, no database. Start with `Ledger.replay`; read `wash.py` for the rule the package exists for.
 """
 
+from state.lots.actions import in_effect
 from state.lots.casefile import replay_cases
 from state.lots.changes import Difference, difference
 from state.lots.errors import (
@@ -17,8 +18,9 @@ from state.lots.errors import (
     UnsupportedTransactionError,
 )
 from state.lots.holding import WINDOW_DAYS, long_term_from, lot_term, term
-from state.lots.ledger import Ledger
+from state.lots.ledger import Impossible, Ledger
 from state.lots.policy import CallOption, LedgerPolicy, conventions
+from state.lots.unit import Unreadable
 from state.lots.wash_calendar import CalendarEntry, WashCalendar, wash_calendar
 from state.lots.whatif import RealizedChange, WhatIf, what_if
 
@@ -29,6 +31,7 @@ __all__ = [
     "CallOption",
     "ConflictingTransactionError",
     "Difference",
+    "Impossible",
     "InvalidTransactionError",
     "Ledger",
     "LedgerError",
@@ -38,11 +41,13 @@ __all__ = [
     "UnknownAccountError",
     "UnknownConventionError",
     "UnknownLotError",
+    "Unreadable",
     "UnsupportedTransactionError",
     "WashCalendar",
     "WhatIf",
     "conventions",
     "difference",
+    "in_effect",
     "long_term_from",
     "lot_term",
     "replay_cases",

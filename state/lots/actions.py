@@ -15,6 +15,8 @@ sum to what a broker rounds once; basis is untouched by a split and divided by s
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from datetime import date
 from decimal import Decimal
 
 from state.lots.book import Book, Parcel, Queue
@@ -22,6 +24,27 @@ from state.lots.errors import UnsupportedTransactionError
 from state.lots.holding import long_term_from
 from state.lots.money import GRID, scaled
 from state.records import ZERO, CorporateAction, CorporateActionKind, RealizedRow, Term
+
+
+def in_effect(
+    actions: Iterable[CorporateAction], first_days: Mapping[str, date], today: date
+) -> tuple[CorporateAction, ...]:
+    """The actions that change something by `today`, by ex-date and id: their day has come, and the household had traded
+    the security, or one that became it. `first_days` are the earliest trade dates by symbol (`Ledger.first_days`).
+
+    Those of other securities would join symbols that have nothing to do with each other: a symbol may be used again by
+    another company after a change of name.
+    """
+    known = dict(first_days)
+    found = []
+    for action in sorted(actions, key=lambda each: (each.ex_date, each.action_id)):
+        if action.ex_date > today:
+            break
+        if known.get(action.symbol, date.max) <= action.ex_date:
+            found.append(action)
+            if action.to_symbol is not None:
+                known[action.to_symbol] = min(known.get(action.to_symbol, date.max), action.ex_date)
+    return tuple(found)
 
 
 def apply_action(book: Book, action: CorporateAction) -> None:

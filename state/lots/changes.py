@@ -35,20 +35,25 @@ class Difference:
 
 
 def difference(before: Ledger, after: Ledger) -> Difference:
-    """What `after` tells differently from `before`, of which it is an extension."""
+    """What `after` tells differently from `before`, of which it is an extension, under the same corporate actions or
+    others. Of units that `after` has set aside nothing is told: what was told of them stands until they can be read."""
     queues: dict[tuple[str, str], tuple[Lot, ...]] = {}
     sales: dict[str, tuple[RealizedRow, ...]] = {}
     restated: list[Restatement] = []
     with localcontext(CONTEXT):
-        for old, new in touched_units(before, after):
-            queues.update(_changed_queues(old, new))
-            for sale_id, was, now in _sales_that_differ(old, new):
+        for old, new in _touched(before, after):
+            queues.update(_changed_queues(old, new, after))
+            for sale_id, was, now in _sales_that_differ(old, new, after):
                 sales[sale_id] = now
                 changed = restatement(was, now)
                 if changed is not None:
                     restated.append(changed)
-    restated.sort(key=lambda each: (each.disposed, each.account_id, each.sale_id))
-    return Difference(queues, sales, tuple(restated))
+    return Difference(queues, sales, in_order_told(restated))
+
+
+def in_order_told(restated: Iterable[Restatement]) -> tuple[Restatement, ...]:
+    """Restatements by the day of the sale."""
+    return tuple(sorted(restated, key=lambda each: (each.disposed, each.account_id, each.sale_id)))
 
 
 def restatement(was: Sequence[RealizedRow], now: Sequence[RealizedRow]) -> Restatement | None:
@@ -87,11 +92,27 @@ def touched_units(before: Ledger, after: Ledger) -> Iterator[tuple[Unit | None, 
             yield was, unit
 
 
-def _changed_queues(old: Unit | None, new: Unit) -> dict[tuple[str, str], tuple[Lot, ...]]:
-    """The queues of a unit that differ, in the order of disposal."""
-    had = old.book.queues if old is not None else {}
-    has = new.book.queues
-    return {key: new.disposal_queue(*key) for key in {**had, **has} if not _alike(had.get(key, ()), has.get(key, ()))}
+def _touched(before: Ledger, after: Ledger) -> Iterator[tuple[Sequence[Unit], Sequence[Unit]]]:
+    """Units that differ, before and after. Corporate actions join units and part them: under others, all at once."""
+    if before.corporate_actions == after.corporate_actions:
+        for was, unit in touched_units(before, after):
+            yield ([was] if was is not None else []), [unit]
+        return
+    old, new = before.units_by_key.values(), after.units_by_key.values()
+    same = set(map(id, old)) & set(map(id, new))
+    yield [unit for unit in old if id(unit) not in same], [unit for unit in new if id(unit) not in same]
+
+
+def _changed_queues(old: Sequence[Unit], new: Sequence[Unit], after: Ledger) -> dict[tuple[str, str], tuple[Lot, ...]]:
+    """The queues that differ, in the order of disposal; none where a unit can no longer be read."""
+    had = {key: queue for unit in old for key, queue in unit.book.queues.items()}
+    has = {key: (unit, queue) for unit in new for key, queue in unit.book.queues.items()}
+    changed = {
+        key: unit.disposal_queue(*key) for key, (unit, queue) in has.items() if not _alike(had.get(key, ()), queue)
+    }
+    gone = ((key, queue) for key, queue in had.items() if key not in has)
+    changed.update({key: () for key, queue in gone if queue and after.why_unreadable(key[1]) is None})
+    return changed
 
 
 def _alike(had: Sequence[Parcel], has: Sequence[Parcel]) -> bool:
@@ -112,21 +133,31 @@ def _alike(had: Sequence[Parcel], has: Sequence[Parcel]) -> bool:
 
 
 def _sales_that_differ(
-    old: Unit | None, new: Unit
+    old: Sequence[Unit], new: Sequence[Unit], after: Ledger
 ) -> Iterator[tuple[str, tuple[RealizedRow, ...], tuple[RealizedRow, ...]]]:
-    """Sale id, its rows before, its rows after; for each sale of a unit that is not the same in both."""
-    was = old.book.rows if old is not None else []
-    now = new.book.rows
+    """Sale id, its rows before, its rows after; for each sale that is not the same in both."""
+    if len(old) <= 1 and len(new) == 1:
+        was, now = _from_the_first_difference(old[0].book.rows if old else [], new[0].book.rows)
+    else:
+        was = [row for unit in old for row in unit.book.rows if after.why_unreadable(row.symbol) is None]
+        now = [row for unit in new for row in unit.book.rows]
+    rows_was, rows_now = rows_by_sale(was), rows_by_sale(now)
+    sale_ids = rows_was.keys() | rows_now.keys()
+    for sale_id in sorted(sale_ids):
+        if rows_was[sale_id] != rows_now[sale_id]:
+            yield sale_id, tuple(rows_was[sale_id]), tuple(rows_now[sale_id])
+
+
+def _from_the_first_difference(
+    was: Sequence[RealizedRow], now: Sequence[RealizedRow]
+) -> tuple[Sequence[RealizedRow], Sequence[RealizedRow]]:
+    """Two accounts of one unit without the days that both begin with."""
     start = _first_difference(was, now)
     if start and (start < len(was) or start < len(now)):  # the day's sales of one trade are realized lot by lot
         day = min(row.disposed for row in (*was[start : start + 1], *now[start : start + 1]))
         while start and was[start - 1].disposed >= day:
             start -= 1
-    rows_was, rows_now = rows_by_sale(was[start:]), rows_by_sale(now[start:])
-    sale_ids = rows_was.keys() | rows_now.keys()
-    for sale_id in sorted(sale_ids):
-        if rows_was[sale_id] != rows_now[sale_id]:
-            yield sale_id, tuple(rows_was[sale_id]), tuple(rows_now[sale_id])
+    return was[start:], now[start:]
 
 
 def _first_difference(was: Sequence[RealizedRow], now: Sequence[RealizedRow]) -> int:

@@ -36,7 +36,8 @@ Event = Transaction | CorporateAction
 
 PURCHASES = frozenset({TransactionKind.BUY, TransactionKind.DRIP, TransactionKind.AWARD})
 ACQUISITIONS = PURCHASES | {TransactionKind.INHERIT, TransactionKind.OPENING_LOT, TransactionKind.GIFT_IN}
-DISPOSALS = frozenset({TransactionKind.SELL, TransactionKind.GIFT_OUT, TransactionKind.TRANSFER})
+NOT_SOLD = frozenset({TransactionKind.GIFT_OUT, TransactionKind.REMOVED})
+DISPOSALS = NOT_SOLD | {TransactionKind.SELL, TransactionKind.TRANSFER}
 SHORTS = frozenset({TransactionKind.SELL_SHORT, TransactionKind.BUY_TO_COVER, TransactionKind.DELIVER_TO_COVER})
 SECURITY_KINDS = ACQUISITIONS | DISPOSALS | SHORTS | {TransactionKind.SPLIT}
 

@@ -11,6 +11,11 @@ and `extended` replays one unit of 500.
 Worked example 2. A correction of last March arrives. It names the row it supersedes, so the units of both are touched,
 and no other. Each is replayed from a checkpoint before March, or continued where nothing earlier changes (unit.py).
 
+Worked example 3. The purchase behind a sale is busted at the broker: AAPL now sells shares that nobody bought. What
+imports a file refuses such a row (`impossible="refuse"`). What takes in a broker's history cannot, for it has happened:
+the unit of AAPL is set aside with its rows and the reason, the other 499 are replayed as ever, and the row that puts
+it right brings it back (`impossible="set_aside"`).
+
 The algorithm: keep, for every unit, its rows in the order given, its finished book and some books on the way. To
 extend, find the units touched and extend them; the others are the same objects as before. Property tests hold an
 extended ledger and a full replay to the same digest.
@@ -21,15 +26,18 @@ from __future__ import annotations
 import hashlib
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from decimal import Decimal, localcontext
+from itertools import zip_longest
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from state.lots.book import OpenLoss, Rules
+from state.lots.errors import LedgerError
 from state.lots.journal import SECURITY_KINDS, Event, admit, check_corrections
 from state.lots.money import CONTEXT, plain
 from state.lots.policy import Classes, LedgerPolicy
-from state.lots.unit import Unit
+from state.lots.unit import Unit, Unreadable
 from state.records import (
     ZERO,
     Account,
@@ -45,6 +53,7 @@ _Item = TypeVar("_Item", Lot, RealizedRow)
 
 _Known = ChainMap[str, Transaction]
 MOST_LAYERS = 8
+Impossible = Literal["refuse", "set_aside"]  # what becomes of a unit whose history cannot have happened
 
 
 class Ledger:
@@ -53,6 +62,7 @@ class Ledger:
     __slots__ = (
         "_accounts",
         "_actions",
+        "_first_days",
         "_known",
         "_links",
         "_policy",
@@ -61,6 +71,7 @@ class Ledger:
         "_superseded",
         "_transactions",
         "_units",
+        "_unreadable",
     )
 
     _accounts: Mapping[str, Account]
@@ -72,6 +83,8 @@ class Ledger:
     _rules: Rules
     _links: Classes
     _units: dict[str, Unit]
+    _unreadable: dict[str, Unreadable]  # units set aside, by the same keys
+    _first_days: Mapping[str, date]  # of each symbol with a row, the earliest
     _positions: dict[str, dict[str, Decimal]]  # by account, as they were asked for
 
     def __init__(self) -> None:
@@ -87,11 +100,13 @@ class Ledger:
         transactions: Iterable[Transaction],
         policy: LedgerPolicy = LedgerPolicy(),  # noqa: B008  (a frozen value)
         corporate_actions: Iterable[CorporateAction] = (),
+        *,
+        impossible: Impossible = "refuse",
     ) -> Ledger:
         """Replays a whole journal, given in any order.
 
-        Raises a LedgerError (state/lots/errors.py) when a row is malformed, contradicts another, or cannot have
-        happened: nothing is guessed.
+        Raises a LedgerError (state/lots/errors.py) when a row is malformed or contradicts another, and, unless such
+        units are to be set aside, when one cannot have happened: nothing is guessed.
         """
         ledger = cls()
         ledger._accounts = MappingProxyType({account.account_id: account for account in accounts})
@@ -103,14 +118,16 @@ class Ledger:
             ledger._superseded = _superseded(ledger._transactions)
             check_corrections(ledger._transactions, ledger._known, ledger._transactions, ledger._superseded)
             ledger._rules, ledger._links = _rules(ledger._accounts, policy, ledger._actions)
-            rows = ledger._by_unit([*ledger._actions, *ledger._transactions])
-            ledger._units = {key: Unit.replayed(each, ledger._superseded, ledger._rules) for key, each in rows.items()}
+            ledger._first_days = _first_days({}, ledger._transactions)
+            ledger._units, ledger._unreadable = {}, {}
+            for key, rows in ledger._by_unit([*ledger._actions, *ledger._transactions]).items():
+                ledger._replay_unit(key, rows, impossible)
         return ledger
 
-    def extended(self, transactions: Iterable[Transaction]) -> Ledger:
+    def extended(self, transactions: Iterable[Transaction], *, impossible: Impossible = "refuse") -> Ledger:
         """The ledger with more transactions. Replays only the units they touch; equals a replay of everything.
 
-        Raises what `replay` raises; this ledger is never changed.
+        Raises what `replay` raises, for the units it touches; this ledger is never changed.
         """
         known = _with_a_layer(self._known)
         with localcontext(CONTEXT):
@@ -124,19 +141,58 @@ class Ledger:
             corrected = _superseded(fresh)
             later._superseded = self._superseded | corrected
             check_corrections(fresh, known, later._transactions, later._superseded)
-            later._units = dict(self._units)
+            later._first_days = _first_days(self._first_days, fresh)
+            later._units, later._unreadable = dict(self._units), dict(self._unreadable)
             touched = later._by_unit(fresh)
             units_corrected = later._by_unit(self._known[each] for each in corrected if each in self._known)
             for key in units_corrected:
                 touched.setdefault(key, [])
             for key, rows in touched.items():
                 unit = self._units.get(key)
-                later._units[key] = (
-                    Unit.replayed(rows, later._superseded, self._rules)
-                    if unit is None
-                    else unit.extended(rows, later._superseded, corrected=key in units_corrected)
-                )
+                if unit is None:
+                    before = self._unreadable[key].rows if key in self._unreadable else ()
+                    later._replay_unit(key, (*before, *rows), impossible)
+                    continue
+                try:
+                    later._units[key] = unit.extended(rows, later._superseded, corrected=key in units_corrected)
+                except LedgerError:
+                    if impossible == "refuse":
+                        raise
+                    later._replay_unit(key, (*unit.rows, *rows), impossible)
         return later
+
+    def acting(self, corporate_actions: Iterable[CorporateAction], *, impossible: Impossible = "refuse") -> Ledger:
+        """The ledger under these issuers' actions instead of its own; equals a replay of everything with them.
+
+        Replays only the units whose actions differ. Raises what `replay` raises, for those.
+        """
+        later = Ledger()
+        later._accounts, later._policy, later._actions = self._accounts, self._policy, tuple(corporate_actions)
+        later._known, later._transactions, later._superseded = self._known, self._transactions, self._superseded
+        later._first_days = self._first_days
+        later._units, later._unreadable = {}, {}
+        with localcontext(CONTEXT):
+            later._rules, later._links = _rules(later._accounts, later._policy, later._actions)
+            for key, rows in later._by_unit([*later._actions, *later._transactions]).items():
+                unit, aside = self._units.get(key), self._unreadable.get(key)
+                if unit is not None and _same(unit.rows, rows):
+                    later._units[key] = unit
+                elif aside is not None and _same(aside.rows, rows):
+                    later._unreadable[key] = aside
+                else:
+                    later._replay_unit(key, rows, impossible)
+        return later
+
+    def _replay_unit(self, key: str, rows: Sequence[Event], impossible: Impossible) -> None:
+        """Puts a unit where it belongs: among those that can be read, or aside."""
+        self._units.pop(key, None)
+        self._unreadable.pop(key, None)
+        try:
+            self._units[key] = Unit.replayed(rows, self._superseded, self._rules)
+        except LedgerError as error:
+            if impossible == "refuse":
+                raise
+            self._unreadable[key] = Unreadable(tuple(rows), error.with_traceback(None))
 
     def _by_unit(self, events: Iterable[Event]) -> dict[str, list[Event]]:
         """The events of securities, unit by unit, in the order given; those that do not count among them."""
@@ -173,6 +229,21 @@ class Ledger:
     def corporate_actions(self) -> tuple[CorporateAction, ...]:
         """The issuers' actions it was replayed with."""
         return self._actions
+
+    @property
+    def unreadable(self) -> Mapping[str, Unreadable]:
+        """The units set aside, by the least symbol of each. Nothing that is read here has anything of them."""
+        return self._unreadable
+
+    def why_unreadable(self, symbol: str) -> LedgerError | None:
+        """Why nothing is known of a symbol: its history, or that of one it is joined with, cannot have happened."""
+        aside = self._unreadable.get(self._links.of(symbol)) if self._unreadable else None
+        return aside.error if aside is not None else None
+
+    @property
+    def first_days(self) -> Mapping[str, date]:
+        """The earliest trade date of each symbol that has a row."""
+        return self._first_days
 
     def open_lots(self, account_id: str | None = None, symbol: str | None = None) -> tuple[Lot, ...]:
         """Open lots by account, symbol and age; parts of a lot with another basis or start are lots of the same id."""
@@ -248,9 +319,10 @@ class Ledger:
         return self._rules
 
     def digest(self) -> str:
-        """SHA-256, in hex, over all open lots and realized rows in canonical text and order."""
+        """SHA-256, in hex, over all open lots, realized rows and units set aside in canonical text and order."""
         lines = [_lot_line(lot) for unit in self.units() for lot in unit.lots()]
         lines += [_row_line(row) for unit in self.units() for row in unit.book.rows]
+        lines += [f"unreadable|{key}|{aside.error.transaction_id}" for key, aside in self._unreadable.items()]
         return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
@@ -262,6 +334,23 @@ def _with_a_layer(known: _Known) -> _Known:
     for layer in reversed(known.maps):
         merged.update(layer)
     return _Known({}, merged)
+
+
+def _first_days(known: Mapping[str, date], rows: Iterable[Transaction]) -> Mapping[str, date]:
+    """`known` with the days of `rows` taken in; the same object where they bring none earlier."""
+    earlier: dict[str, date] = {}
+    for row in rows:
+        symbol = row.symbol
+        if symbol is not None and row.kind in SECURITY_KINDS:
+            first = earlier.get(symbol) or known.get(symbol)
+            if first is None or row.trade_date < first:
+                earlier[symbol] = row.trade_date
+    return {**known, **earlier} if earlier else known
+
+
+def _same(one: Iterable[Event], other: Iterable[Event]) -> bool:
+    """True when two sequences hold the same rows: the very objects, or corporate actions that are equal."""
+    return all(a is b or a == b for a, b in zip_longest(one, other))
 
 
 def _superseded(rows: Iterable[Transaction]) -> frozenset[str]:

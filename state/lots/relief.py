@@ -22,8 +22,9 @@ from decimal import Decimal
 
 from state.lots.book import Book, Parcel
 from state.lots.errors import AmbiguousLotError, OversoldError, UnknownLotError, UnsupportedTransactionError
+from state.lots.journal import NOT_SOLD
 from state.lots.money import apportion, plain
-from state.records import ZERO, ReliefMethod, Transaction, TransactionKind
+from state.records import ZERO, ReliefMethod, Transaction
 
 TIE = Decimal("1E-9")  # dollars a share: prices that differ by less, through a rounded quotient, are the same price
 
@@ -84,7 +85,7 @@ def carve(book: Book, row: Transaction, quantity: Decimal) -> list[Parcel]:
         )
     if row.lots:
         return _carve_named(book, row, queue, quantity)
-    sold = row.kind is not TransactionKind.GIFT_OUT  # a standing order is one for sales; gifts are first in, first out
+    sold = row.kind not in NOT_SOLD  # a standing order is one for sales; gifts are first in, first out
     method = book.rules.relief(row.account_id) if sold else ReliefMethod.FIFO
     return _carve_from(book, disposal_order(queue, method), quantity)
 

@@ -19,18 +19,19 @@ the lots of orders, splits already reported.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal, localcontext
 from itertools import chain
 
 from state.lots.book import Book, Rules
+from state.lots.errors import LedgerError
 from state.lots.journal import Event, corrected_in_place, counts, day_of, successors
 from state.lots.money import CONTEXT
 from state.lots.relief import disposal_order
 from state.lots.replay import continues, run
-from state.records import ZERO, Lot, Transaction, TransactionKind
+from state.records import ZERO, CorporateAction, Lot, Transaction, TransactionKind
 
 LEAST_APART = 64  # events between checkpoints; replaying fewer costs less than keeping another book
 MOST_KEPT = 16
@@ -44,6 +45,26 @@ class Checkpoint:
     day: date
     book: Book
     seen: int  # events it has replayed
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """The rows of a unit whose history cannot have happened, and the first reason why, in the order of events.
+
+    Nothing of it is in the ledger: a lot or a gain computed from half a history would be a guess. Its rows are facts
+    all the same, and are replayed again with every row that joins them.
+    """
+
+    rows: tuple[Event, ...]
+    error: LedgerError
+
+    @property
+    def symbols(self) -> frozenset[str]:
+        """The symbols its rows are about."""
+        told = {row.symbol for row in self.rows if row.symbol}
+        return frozenset(
+            told | {row.to_symbol for row in self.rows if isinstance(row, CorporateAction) and row.to_symbol}
+        )
 
 
 class Unit:
@@ -99,9 +120,14 @@ class Unit:
         run(book, tail, keep)
         return cls(batches, superseded, len(events), book, _thinned(kept))
 
+    @property
+    def rows(self) -> Iterator[Event]:
+        """The rows in the order given, those that do not count among them."""
+        return chain.from_iterable(self.batches)
+
     def events(self) -> list[Event]:
         """The rows that count, corrections in the places of what they correct."""
-        return corrected_in_place(chain.from_iterable(self.batches), self.superseded)
+        return corrected_in_place(self.rows, self.superseded)
 
     def extended(self, fresh: Sequence[Event], superseded: frozenset[str], *, corrected: bool) -> Unit:
         """The unit with more rows; equals a replay of all of them.

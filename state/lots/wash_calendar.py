@@ -11,7 +11,8 @@ at a loss is washed by them, in any taxable account. If these 50 are all the hou
 washed (Rev. Rul. 56-602: a lot does not replace itself), and nothing is listed.
 
 The lists follow the ledger's own state, open losses and unused purchases, so a fully matched loss blocks nothing more.
-A sale whose basis is not known counts as a loss. `block_rebuy_after="any_sale"` lists gains too.
+A sale whose basis is not known counts as a loss. `block_rebuy_after="any_sale"` lists gains too. No day is known to be
+free of symbols whose history cannot be replayed: they are in both lists, for thirty days from `as_of`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class CalendarEntry:
     symbols: frozenset[str]  # all that are substantially identical
     until: date  # last forbidden day, inclusive
     account_id: str  # where the cause lies
-    cause_id: str  # transaction id of the sale or purchase
+    cause_id: str  # transaction id of the sale or purchase; "unreadable:" and a symbol where there is no single one
     cause_date: date
     reason: str
     quantity: Decimal  # shares that a trade could still affect
@@ -60,11 +61,31 @@ def wash_calendar(ledger: Ledger, as_of: date, *, block_rebuy_after: BlockRebuyA
         if block_rebuy_after == "any_sale":
             no_buy += _other_sales(ledger, as_of, {entry.cause_id for entry in no_buy})
         no_loss_sale = [entry for unit in ledger.units() for entry in _recent_purchases(ledger, unit, as_of)]
+        unknown = list(_unreadable(ledger, as_of))
 
     def last_day(entry: CalendarEntry) -> tuple[date, str, str]:
         return entry.until, min(entry.symbols), entry.cause_id
 
-    return WashCalendar(tuple(sorted(no_buy, key=last_day)), tuple(sorted(no_loss_sale, key=last_day)))
+    return WashCalendar(
+        tuple(sorted([*no_buy, *unknown], key=last_day)), tuple(sorted([*no_loss_sale, *unknown], key=last_day))
+    )
+
+
+def _unreadable(ledger: Ledger, as_of: date) -> Iterator[CalendarEntry]:
+    """One entry for each group of symbols in a unit whose history cannot be replayed."""
+    for aside in ledger.unreadable.values():
+        for symbols in sorted({ledger.group_of(symbol) for symbol in aside.symbols}, key=min):
+            where = f" in account {aside.error.account_id}" if aside.error.account_id else ""
+            yield CalendarEntry(
+                symbols=symbols,
+                until=as_of + WINDOW,
+                account_id=aside.error.account_id,
+                cause_id=f"unreadable:{min(symbols)}",
+                cause_date=as_of,
+                reason=f"The history of {_named(symbols)}{where} cannot be replayed; no day is known to be free until "
+                "it is put right.",
+                quantity=ZERO,
+            )
 
 
 def _open_losses(ledger: Ledger, as_of: date) -> Iterator[CalendarEntry]:

@@ -11,16 +11,17 @@ from sqlalchemy import func, select
 
 from state.records import Side, TradeReason
 from state.store import schema
+from state.store.actions import CorporateActions
 from state.store.database import Database
 from state.store.errors import JournalConflict, NotADatabase, SchemaMismatch, StoreError
 from state.store.events import BrokerEvents, RawEvent
 from state.store.journal import MOST_PARAMETERS, DerivedLots, Household, Journal, Meta
+from state.store.market import Coverage, Extent, FindingKind, MarketData, MarketFinding
 from state.store.operations import (
     Agenda,
     Alerts,
     Command,
     Commands,
-    MarketData,
     Performance,
     PerformanceRow,
     PositionRow,
@@ -31,8 +32,12 @@ from state.store.trading import Approval, FillRow, Orders, Plans
 __all__ = [
     "Approval",
     "Command",
+    "Coverage",
+    "Extent",
     "FillRow",
+    "FindingKind",
     "JournalConflict",
+    "MarketFinding",
     "NotADatabase",
     "PerformanceRow",
     "PositionRow",
@@ -60,6 +65,7 @@ class Store:
         self.commands = Commands(database)
         self.events = BrokerEvents(database)
         self.market = MarketData(database)
+        self.actions = CorporateActions(database)
         self.performance = Performance(database)
 
     @classmethod

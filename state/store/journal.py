@@ -111,6 +111,33 @@ class Journal:
         rest = f"WHERE account_id = ?{after} ORDER BY journal_sequence"
         return tuple(map(transaction_from, self._db.read(schema.transactions, rest, values)))
 
+    def versions(self, transaction_ids: Iterable[str]) -> dict[str, list[Transaction]]:
+        """Of each id that is known: its row, and all rows that correct it, one another's corrections included, in the
+        order they were learned."""
+        found = {transaction_id: [row] for transaction_id, row in self._find(transaction_ids).items()}
+        first_of = {transaction_id: transaction_id for transaction_id in found}
+        wanted = list(found)
+        while wanted:
+            part, wanted = wanted[:MOST_PARAMETERS], wanted[MOST_PARAMETERS:]
+            rest = f"WHERE supersedes IN ({', '.join('?' * len(part))}) ORDER BY journal_sequence"
+            for row in map(transaction_from, self._db.read(schema.transactions, rest, part)):
+                if row.supersedes is not None and row.transaction_id not in first_of:
+                    first = first_of[row.transaction_id] = first_of[row.supersedes]
+                    found[first].append(row)
+                    wanted.append(row.transaction_id)
+        return found
+
+    def told_by(self, account_id: str, source: str, start: date) -> tuple[Transaction, ...]:
+        """Rows that one source told of one account, traded on `start` or later, in the order they were learned."""
+        rest = "WHERE account_id = ? AND source = ? AND trade_date >= ? ORDER BY journal_sequence"
+        values = (account_id, source, start.isoformat())
+        return tuple(map(transaction_from, self._db.read(schema.transactions, rest, values)))
+
+    def about(self, account_id: str, symbol: str) -> tuple[Transaction, ...]:
+        """Rows of one symbol in one account, by trade date."""
+        rest = "WHERE symbol = ? AND account_id = ? ORDER BY trade_date, journal_sequence"
+        return tuple(map(transaction_from, self._db.read(schema.transactions, rest, (symbol, account_id))))
+
     def cash(self, account_id: str) -> Decimal:
         """Cash of one account as the journal has it, in USD: the exact sum of the amounts no other row corrects."""
         table = schema.transactions
@@ -127,6 +154,14 @@ class Journal:
             table.c.recorded_at > instant, or_(table.c.account_id != account_id, table.c.client_order_id.is_(None))
         )
         return self._db.execute(statement.limit(1)).first() is not None
+
+    def first_day(self, account_id: str) -> date | None:
+        """The earliest trade date of an account's rows; None when it has none."""
+        table = schema.transactions
+        found: date | None = self._db.execute(
+            select(func.min(table.c.trade_date)).where(table.c.account_id == account_id)
+        ).scalar()
+        return found
 
     def count(self) -> int:
         """Number of journal rows."""
@@ -188,7 +223,11 @@ class DerivedLots:
         return tuple(lot_from(row) for row in self._db.execute(statement).mappings())
 
     def realized(
-        self, account_id: str | None = None, start: date | None = None, end: date | None = None
+        self,
+        account_id: str | None = None,
+        start: date | None = None,
+        end: date | None = None,
+        symbol: str | None = None,
     ) -> tuple[RealizedRow, ...]:
         """Realized rows disposed of in [start, end], by date, account, symbol and sale."""
         table = schema.realized_gains
@@ -201,6 +240,8 @@ class DerivedLots:
             statement = statement.where(table.c.disposed >= start)
         if end:
             statement = statement.where(table.c.disposed <= end)
+        if symbol:
+            statement = statement.where(table.c.symbol == symbol)
         return tuple(realized_from(row) for row in self._db.execute(statement).mappings())
 
 
@@ -218,3 +259,9 @@ class Meta:
         """Set a fact."""
         statement = upsert(schema.meta).values(key=key, value=value)
         self._db.execute(statement.on_conflict_do_update(index_elements=["key"], set_={"value": value}))
+
+    def starting(self, prefix: str) -> dict[str, str]:
+        """The facts whose keys start with `prefix`, by key."""
+        table = schema.meta
+        statement = select(table).where(table.c.key >= prefix, table.c.key < prefix + "\uffff").order_by(table.c.key)
+        return {row.key: row.value for row in self._db.execute(statement)}

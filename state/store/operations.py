@@ -1,19 +1,19 @@
-"""What keeps the daemon going: agenda, cursors, positions and locks, alerts, commands, prices, performance."""
+"""What keeps the daemon going: agenda, cursors, positions and locks, alerts, commands, performance."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from state.records import Alert, DailyBar
+from state.records import Alert
 from state.store import schema
 from state.store.database import Database
-from state.store.rows import alert_from, bar_from, row_of
+from state.store.rows import alert_from, row_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,12 @@ class Agenda:
         table = schema.agenda_done
         statement = select(func.max(table.c.session)).where(table.c.task == task, table.c.account_id == account_id)
         return self._db.execute(statement).scalar()
+
+    def count(self, task: str, account_id: str) -> int:
+        """For how many sessions a task is done."""
+        table = schema.agenda_done
+        statement = select(func.count()).where(table.c.task == task, table.c.account_id == account_id)
+        return int(self._db.execute(statement).scalar_one())
 
     def cursor(self, account_id: str, stream: str) -> str | None:
         """How far a broker stream was read."""
@@ -223,64 +229,6 @@ class Commands:
         """Note what became of a command."""
         table = schema.commands
         self._db.execute(update(table).where(table.c.command_id == command_id).values(taken_at=at, outcome=outcome))
-
-
-class MarketData:
-    """Daily bars and the benchmark's constituents."""
-
-    def __init__(self, database: Database) -> None:
-        self._db = database
-
-    def add(self, bars: Iterable[DailyBar]) -> None:
-        """Insert bars; known ones are left alone."""
-        self._db.insert_records(schema.market_data, bars, known="keep")
-
-    def bars(self, start: date | None = None) -> Iterator[DailyBar]:
-        """Bars from `start` on, by session then symbol, one at a time: ten years of 500 names are a million of them."""
-        where = "WHERE session >= ? " if start else ""
-        values = (start.isoformat(),) if start else ()
-        yield from map(bar_from, self._db.read(schema.market_data, f"{where}ORDER BY session, symbol", values))
-
-    def last_session(self) -> date | None:
-        """The newest session with a bar."""
-        return self._db.execute(select(func.max(schema.market_data.c.session))).scalar()
-
-    def newest_closes(self, symbols: Iterable[str]) -> dict[str, Decimal]:
-        """The newest close of each symbol, of whatever session, in USD; symbols without any are absent."""
-        table = schema.market_data
-        found = {}
-        for symbol in symbols:
-            statement = select(table.c.close).where(table.c.symbol == symbol).order_by(table.c.session.desc()).limit(1)
-            close = self._db.execute(statement).scalar_one_or_none()
-            if close is not None:
-                found[symbol] = close
-        return found
-
-    def last_closes(self) -> dict[str, Decimal]:
-        """Closing prices of the newest session, in USD."""
-        newest = "WHERE session = (SELECT max(session) FROM market_data)"
-        return {row["symbol"]: row["close"] for row in self._db.read(schema.market_data, newest)}
-
-    def constituent_weights(self) -> dict[str, Decimal]:
-        """Weights of the benchmark's names at its last rebalancing, as fractions; empty when none is stored."""
-        table = schema.benchmark_constituents
-        return {row.symbol: row.weight for row in self._db.execute(select(table.c.symbol, table.c.weight))}
-
-    def put_benchmark(
-        self, benchmark_id: str, kind: str, rebalance: str, weights: Mapping[str, Decimal], sectors: Mapping[str, str]
-    ) -> None:
-        """Replace a benchmark and its constituents."""
-        constituents = [
-            {"benchmark_id": benchmark_id, "symbol": symbol, "weight": weight, "sector": sectors.get(symbol)}
-            for symbol, weight in weights.items()
-        ]
-        with self._db.transaction():
-            row = {"benchmark_id": benchmark_id, "kind": kind, "rebalance": rebalance}
-            statement = upsert(schema.benchmarks).values(row)
-            self._db.execute(statement.on_conflict_do_update(index_elements=["benchmark_id"], set_=row))
-            table = schema.benchmark_constituents
-            self._db.execute(delete(table).where(table.c.benchmark_id == benchmark_id))
-            self._db.execute(insert(table), constituents)
 
 
 class Performance:

@@ -139,6 +139,12 @@ class Plans:
         where = f"account_id = ?{_among('state', OPEN_PLANS)}"
         return self._db.exists(schema.rebalancing_events, where, (account_id,))
 
+    def is_any_moving(self, account_id: str) -> bool:
+        """True while a plan of the account is on its way, and not waiting for a person."""
+        moving = (PlanState.PROPOSED.value, PlanState.APPROVED.value, PlanState.EXECUTING.value)
+        where = f"account_id = ?{_among('state', moving)}"
+        return self._db.exists(schema.rebalancing_events, where, (account_id,))
+
     def ended_today(self, account_id: str) -> tuple[Plan, ...]:
         """Plans that executed and have ended, whose weights after are not yet written."""
         table = schema.rebalancing_events
@@ -250,6 +256,13 @@ class Orders:
     def add_fill(self, fill: FillRow) -> bool:
         """Record an execution once; False when its id was known."""
         return self._db.insert_records(schema.fills, [fill], known="keep") == 1
+
+    def replace_fill(self, execution_id: str, fill: FillRow | None) -> None:
+        """Put the broker's correction in the place of an execution; None: it never happened."""
+        with self._db.transaction():
+            self._db.delete(schema.fills, ("execution_id",), [(execution_id,)])
+            if fill is not None:
+                self._db.insert_records(schema.fills, [fill], known="keep")
 
     def fills(self, *, session_start: datetime | None = None) -> tuple[FillRow, ...]:
         """Executions, oldest first."""

@@ -266,6 +266,30 @@ def test_two_per_cent_of_a_leg_is_not_a_material_change_and_more_is(price: str, 
     assert (changed_materially(old, new, D(2)) is not None) is asks
 
 
+def priced(prices: list[str]) -> Plan:
+    """A plan of one leg of 1,000 USD a name, at these prices instead of 10 USD."""
+    legs = [trade(number, f"N{number}", 1000, TradeReason.REBALANCE) for number in range(1, len(prices) + 1)]
+    legs = [replace(leg, price=D(price)) for leg, price in zip(legs, prices, strict=True)]
+    return plan_of(*legs)
+
+
+@pytest.mark.parametrize(
+    ("what", "prices", "asks"),
+    [
+        ("a calm night", ["10.1", "9.9"] * 10, False),
+        ("a night on which everything moves", ["10.21", "9.79"] * 10, True),
+        ("one of twenty by 3.9 %", ["10.39"] + ["10"] * 19, False),
+        ("one of twenty by 4.1 %", ["10.41"] + ["10"] * 19, True),
+        ("one of five hundred by 9 %", ["10.9"] + ["10.05"] * 499, False),
+        ("one of five hundred to nothing", ["0.01"] + ["10"] * 499, False),
+        ("one of forty to half", ["5"] + ["10"] * 39, True),
+    ],
+)
+def test_a_large_plan_is_judged_as_a_whole_and_by_legs_that_matter(what: str, prices: list[str], asks: bool) -> None:
+    old = priced(["10"] * len(prices))
+    assert (changed_materially(old, priced(prices), D(2)) is not None) is asks
+
+
 def test_a_gain_where_there_was_a_loss_is_a_material_change() -> None:
     """The price is the same; meanwhile older lots came to stand at the head of the queue."""
     old = plan_of(trade(1, "AAA", 1000, TradeReason.HARVEST, Side.SELL, gains=(-100,)))

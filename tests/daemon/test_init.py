@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from daemon.cli.setup import register
 from daemon.onboarding import replaced
-from daemon.settings import EXAMPLE, Mode, load_settings
+from daemon.settings import EXAMPLE, Mode, load_settings, read_secret
 from daemon.settings.document import parse
 from state.records import AccountType, ReliefMethod
 
@@ -144,3 +144,37 @@ def test_the_check_does_not_load_what_it_does_not_need() -> None:
         "assert not slow, slow"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2], timeout=60)
+
+
+# ------------------------------------------------------------------ keys
+
+
+def test_keys_are_kept_where_only_their_owner_reads_them_and_never_shown() -> None:
+    run("init", "--yes")
+    result = run("keys", answers="PK-CANARY-ID\ncanary-secret-1\n")
+    assert result.exit_code == 0, result.output
+    assert "CANARY" not in result.output
+    assert "canary" not in result.output
+    settings = load_settings(Path("config.yaml"), {})
+    assert settings.credentials.directory == Path("keys").absolute()
+    assert stat.S_IMODE(Path("keys").stat().st_mode) == 0o700
+    for name, secret in (("alpaca_paper_key_id", "PK-CANARY-ID"), ("alpaca_paper_secret_key", "canary-secret-1")):
+        assert stat.S_IMODE((Path("keys") / name).stat().st_mode) == 0o400
+        assert read_secret(name, {}, settings.credentials).get_secret_value() == secret
+    comments = [line for line in EXAMPLE.read_text().splitlines() if line.lstrip().startswith("#")]
+    assert [line for line in Path("config.yaml").read_text().splitlines() if line.lstrip().startswith("#")] == comments
+
+
+def test_new_keys_replace_old_ones() -> None:
+    run("init", "--yes")
+    run("keys", answers="old-id\nold-secret\n")
+    assert run("keys", answers="new-id\nnew-secret\n").exit_code == 0
+    credentials = load_settings(Path("config.yaml"), {}).credentials
+    assert read_secret("alpaca_paper_key_id", {}, credentials).get_secret_value() == "new-id"
+    assert sorted(os.listdir("keys")) == ["alpaca_paper_key_id", "alpaca_paper_secret_key"]
+
+
+def test_keys_want_a_configuration_first() -> None:
+    result = run("keys", answers="a\nb\n")
+    assert result.exit_code == 78
+    assert os.listdir() == []

@@ -152,7 +152,8 @@ def test_a_difference_locks_the_symbol_and_is_told_once_until_it_is_gone(stage: 
     for minute in (12, 14, 16):
         snapshot = stage.look()
         assert snapshot.locks == {
-            "AAA": f"SYMBOL_LOCKED: symbol=AAA lots={held(stage, 'AAA')} broker={held(stage, 'AAA') + 5}"
+            "AAA": f"SYMBOL_LOCKED: symbol=AAA lots={held(stage, 'AAA')} broker={held(stage, 'AAA') + 5} "
+            "cause=manual_trade"
         }
         stage.tick(stage.at(1, minute))
     stage.restart()

@@ -10,6 +10,7 @@ import pytest
 
 from state.records import DailyBar
 from strategy.history import benchmark_path, extended, history_from_bars, period_of, weights_today
+from strategy.types import PriceHistory
 
 D = Decimal
 EQUAL = np.array([1.0, 1.0])
@@ -75,10 +76,27 @@ def test_never_rebalanced_it_is_bought_and_held() -> None:
     np.testing.assert_allclose(path.weights[2], [1 / 3, 2 / 3])
 
 
-def test_a_name_without_a_price_keeps_its_value() -> None:
-    days = [*bars(MARCH[0], A=1, B=1), *bars(MARCH[1], A=2), *bars(APRIL[0], A=2, B=5)]
+def test_a_name_without_a_price_keeps_its_value_until_its_next_one() -> None:
+    """B has no close on 28 March; on 1 April it shows what it earned in both sessions."""
+    days = [*bars(MARCH[0], A=1, B=1), *bars(MARCH[1], A=2), *bars(APRIL[0], A=2, B=5), *bars(APRIL[1], A=2, B=5)]
     path = benchmark_path(history_from_bars(days, ("A", "B")), EQUAL, "none")
-    np.testing.assert_allclose(path.level, [1, 1.5, 1.5])
+    np.testing.assert_allclose(path.level, [1, 1.5, 3.5, 3.5])
+    np.testing.assert_allclose(path.weights[2], [2 / 7, 5 / 7])
+
+
+def test_a_name_that_begins_later_earns_nothing_before_its_first_price() -> None:
+    days = [*bars(MARCH[0], A=1), *bars(MARCH[1], A=1, B=7), *bars(APRIL[0], A=1, B=14)]
+    path = benchmark_path(history_from_bars(days, ("A", "B")), EQUAL, "none")
+    np.testing.assert_allclose(path.level, [1, 1, 1.5])
+
+
+@pytest.mark.parametrize("known", [1, 2, 3])
+def test_a_gap_is_bridged_whether_it_is_seen_day_by_day_or_at_once(known: int) -> None:
+    days = [*bars(MARCH[0], A=1, B=1), *bars(MARCH[1], A=2), *bars(APRIL[0], A=3), *bars(APRIL[1], A=3, B=4)]
+    whole = history_from_bars(days, ("A", "B"))
+    part = PriceHistory(whole.names, whole.sessions[:known], whole.closes[:known])
+    path = benchmark_path(whole, EQUAL, "monthly", benchmark_path(part, EQUAL, "monthly"))
+    np.testing.assert_array_equal(path.level, benchmark_path(whole, EQUAL, "monthly").level)
 
 
 @pytest.mark.parametrize("known", [1, 2, 3, 4])

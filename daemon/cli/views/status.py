@@ -37,9 +37,12 @@ if TYPE_CHECKING:
 LABEL_WIDTH = 21
 CONDITIONS = (
     "broker:",
+    "question:",
     "reconcile:",
     "task:",
     "tracking_error:",
+    "unreadable:",
+    "vanished:",
 )  # incidents that last until they recover; the others are events
 
 

@@ -1,0 +1,82 @@
+"""Calls a minute, with a part kept back.
+
+Alpaca allows an account 200 trading calls a minute, whoever makes them, and says in each answer how many are left.
+Spending them all on orders would leave none to cancel one. So calls are drawn from a bucket that refills steadily:
+
+| who asks                                    | may draw            | finds too few left         |
+|---------------------------------------------|---------------------|----------------------------|
+| reads                                       | down to the reserve | wait, for a bounded time   |
+| a new order                                 | down to the reserve | it does not leave          |
+| cancels, look-ups of orders of unknown fate | everything          | wait, for a bounded time   |
+
+Where the server tells its count, that is the count: other programs may use the same keys. A limit set lower than the
+server's is counted here. After a 429 nobody draws until the time the server named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from brokers.errors import BrokerUnavailable
+
+_RESERVED_PART = 0.1  # of a minute's calls
+_SHORTEST_WAIT_S = 0.01
+_LONGEST_PAUSE_S = 60.0  # limits are by the minute
+
+
+class RateBudget:
+    """`per_minute` calls, of which a tenth is the reserve. Seconds throughout; for one thread."""
+
+    def __init__(
+        self, per_minute: int, *, sleep: Callable[[float], None], monotonic: Callable[[], float], name: str
+    ) -> None:
+        self._set = float(per_minute)
+        self._per_minute = self._left = self._set
+        self._sleep, self._monotonic, self._name = sleep, monotonic, name
+        self._counted_at = self._closed_until = monotonic()
+
+    def take_now(self, *, reserved: bool = False) -> bool:
+        """Draw one call if there is one; with `reserved`, also from the reserve."""
+        if self._wait(reserved=reserved) > 0:
+            return False
+        self._left -= 1
+        return True
+
+    def take(self, *, patience_s: float, reserved: bool = False) -> None:
+        """Draw one call, waiting for it no longer than `patience_s`. Raises BrokerUnavailable."""
+        waited = 0.0
+        while not self.take_now(reserved=reserved):
+            wait = max(self._wait(reserved=reserved), _SHORTEST_WAIT_S)
+            if waited + wait > patience_s:
+                raise BrokerUnavailable(
+                    f"Alpaca's limit of {self._name} calls: expected a call within {patience_s:.0f} s, the next is "
+                    f"{waited + wait:.0f} s away. Asked again later."
+                )
+            self._sleep(wait)
+            waited += wait
+
+    def hear(self, per_minute: int | None, left: int | None) -> None:
+        """The server says how many calls it allows a minute, and how many of them are left."""
+        self._refill()
+        if per_minute:
+            self._per_minute = min(self._set, float(per_minute))
+        if left is not None:
+            counts_more_than_we = per_minute is not None and self._set >= per_minute
+            self._left = float(left) if counts_more_than_we else min(self._left, float(left))
+
+    def close(self, seconds: float) -> None:
+        """The server takes no more calls for so long; then a new minute begins."""
+        self._refill()
+        self._left = self._per_minute
+        self._closed_until = max(self._closed_until, self._counted_at + min(max(seconds, 0.0), _LONGEST_PAUSE_S))
+
+    def _wait(self, *, reserved: bool) -> float:
+        """Seconds until a call can be drawn; 0 when one can be drawn now."""
+        self._refill()
+        needed = 1.0 if reserved else 1.0 + self._per_minute * _RESERVED_PART
+        return max((needed - self._left) * 60 / self._per_minute, self._closed_until - self._counted_at, 0.0)
+
+    def _refill(self) -> None:
+        now = self._monotonic()
+        self._left = min(self._per_minute, self._left + max(0.0, now - self._counted_at) * self._per_minute / 60)
+        self._counted_at = now

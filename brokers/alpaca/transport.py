@@ -1,0 +1,222 @@
+"""One alpaca-py client made safe.
+
+What alpaca-py does by itself, and what is done about it here and in `door.py`:
+
+| alpaca-py 0.44                                        | here                                                    |
+|-------------------------------------------------------|---------------------------------------------------------|
+| sends a POST again after 429 and 504, three times     | its retries are off; `read` tries reads again           |
+| no time-out: a stalled server blocks for ever         | (connect, read) time-outs on every request              |
+| proxies, .netrc and certificates from the environment | not looked at: keys go to one host                      |
+| a 3xx answer counts as success                        | an error, not followed                                  |
+| JSON numbers become floats                            | become Decimal                                          |
+| any verb to any URL                                   | the named verbs to one host leave; anything else raises |
+
+What a failed read becomes: BrokerUnavailable, after three tries with jitter where the connection broke, timed out, or
+answered 429 or 5xx; NotAuthorized for a refused key. A cancel is tried again like a read, for cancelling twice is
+cancelling once. A POST leaves exactly once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, NoReturn
+
+from brokers.alpaca.budget import RateBudget
+from brokers.alpaca.endpoints import Keys
+from brokers.errors import BrokerUnavailable, NotAuthorized
+
+if TYPE_CHECKING:
+    from alpaca.common.exceptions import APIError
+    from alpaca.common.rest import RESTClient
+
+Json = object
+
+ATTEMPTS = 3  # of a read
+_FIRST_WAIT_S, _JITTER_S, _LONGEST_WAIT_S = 0.2, 0.5, 2.0
+_UNSAID_PAUSE_S = 5.0  # after a 429 that does not say until when
+
+
+class NotFound(BrokerUnavailable):
+    """Alpaca says that it has no such thing. Whoever asked for one thing takes it as the answer."""
+
+
+class BadRequest(BrokerUnavailable):
+    """Alpaca cannot read the question (400). Whoever asked about many symbols leaves out the one it names."""
+
+
+class Unprocessable(BrokerUnavailable):
+    """Alpaca understood and will not do it (422). Whoever cancels looks the order up."""
+
+
+class _Passing(BrokerUnavailable):
+    """A read failed in a way that may pass within seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer other than 2xx: its status, and its body where that is a JSON object."""
+
+    status: int
+    body: Mapping[str, object] | None
+
+    @property
+    def message(self) -> str:
+        """The words of the body; empty without any."""
+        said = (self.body or {}).get("message")
+        return said if isinstance(said, str) else ""
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.message or 'without words'}"
+
+
+class Wire:
+    """The connection to one host. `make` builds the alpaca-py client when the first request is made.
+
+    `methods` are the verbs that may leave; `timeouts` are (connect, read) in seconds; a call that finds no place in the
+    budget is waited for no longer than `patience_s`.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], RESTClient],
+        host: str,
+        keys: Keys,
+        budget: RateBudget,
+        *,
+        timeouts: tuple[float, float],
+        patience_s: float,
+        methods: frozenset[str] = frozenset({"GET"}),
+    ) -> None:
+        self._make, self._host, self._keys, self.budget = make, host, keys, budget
+        self._timeouts, self._patience_s, self._methods = timeouts, patience_s, methods
+        self._made: RESTClient | None = None
+
+    @property
+    def client(self) -> RESTClient:
+        """The alpaca-py client, made safe."""
+        if self._made is None:
+            self._made = self._made_safe(self._make())
+        return self._made
+
+    def _made_safe(self, client: RESTClient) -> RESTClient:
+        from brokers.alpaca.door import Door
+
+        client._retry = 0
+        client._retry_codes = []
+        session = client._session
+        session.trust_env = False
+        session.adapters.clear()
+        session.mount(f"{self._host}/", Door(self._host, self._methods, self._timeouts, self.budget))
+        return client
+
+    def close(self) -> None:
+        """Close the connections. A later request opens new ones."""
+        if self._made is not None:
+            self._made._session.close()
+            self._made = None
+
+    # -------------------------------------------------------------- what may be asked twice
+
+    def read(self, path: str, params: Mapping[str, str] | None = None, *, reserved: bool = False) -> Json:
+        """The JSON of a GET. Raises BrokerUnavailable, NotFound, NotAuthorized."""
+        return self._asked(lambda: self.client.get(path, dict(params or {})), path, reserved=reserved)
+
+    def delete(self, path: str) -> Json:
+        """The JSON of a DELETE, None without any. Raises as `read` does, and Unprocessable; draws on the reserve."""
+        return self._asked(lambda: self.client.delete(path), path, reserved=True)
+
+    def _asked(self, ask: Callable[[], Json], path: str, *, reserved: bool) -> Json:
+        import stamina
+
+        for attempt in stamina.retry_context(
+            on=_Passing,
+            attempts=ATTEMPTS,
+            timeout=None,
+            wait_initial=_FIRST_WAIT_S,
+            wait_jitter=_JITTER_S,
+            wait_max=_LONGEST_WAIT_S,
+        ):
+            with attempt:
+                self.budget.take(patience_s=self._patience_s, reserved=reserved)
+                return self._asked_once(ask, path)
+        raise AssertionError("stamina raises what the last attempt raised")
+
+    def _asked_once(self, ask: Callable[[], Json], path: str) -> Json:
+        from alpaca.common.exceptions import APIError
+        from requests.exceptions import InvalidJSONError, RequestException
+
+        try:
+            return ask()
+        except InvalidJSONError as fault:
+            raise BrokerUnavailable(f"Alpaca's answer to {path} is not JSON: {self._keys.masked(str(fault))}") from None
+        except RequestException as fault:
+            raise _Passing(f"Alpaca did not answer {path}: {in_words(fault)}") from None
+        except APIError as fault:
+            self._refused(self.refusal(fault), path)
+
+    def _refused(self, refusal: Refusal, path: str) -> NoReturn:
+        if refusal.status == 429 or refusal.status >= 500:
+            raise _Passing(f"Alpaca could not answer {path}: {refusal}") from None
+        if refusal.status == 404 and refusal.message:
+            raise NotFound(f"Alpaca has nothing at {path}: {refusal}") from None
+        if refusal.status == 400:
+            raise BadRequest(f"Alpaca cannot read what {path} was asked: {refusal}") from None
+        if refusal.status == 422:
+            raise Unprocessable(f"Alpaca will not do {path}: {refusal}") from None
+        if "subscription" in refusal.message:
+            raise BrokerUnavailable(
+                f"Alpaca refused {path}: {refusal}. The market data plan does not include it; choose another feed."
+            ) from None
+        if refusal.status == 401 or (refusal.status == 403 and refusal.message):
+            raise NotAuthorized(f"Alpaca refused {path}: {refusal}. Check the API key and its secret.") from None
+        raise BrokerUnavailable(f"Alpaca refused {path}: {refusal}") from None
+
+    # -------------------------------------------------------------- what leaves once
+
+    def post(self, path: str, data: Mapping[str, str]) -> Json:
+        """The JSON of a POST that leaves exactly once. Draws nothing from the budget.
+
+        Raises whatever alpaca-py and requests raise: only the caller knows what each means for what was sent.
+        """
+        return self.client.post(path, dict(data))
+
+    def refusal(self, fault: APIError) -> Refusal:
+        """What an error answer says, keys masked. A 429 closes the budget until it is over."""
+        response = fault.response
+        if response.status_code == 429:
+            self.budget.close(_pause_s(response.headers))
+        try:
+            body = json.loads(self._keys.masked(response.text), parse_float=Decimal)
+        except ValueError:
+            body = None
+        return Refusal(response.status_code, body if isinstance(body, dict) else None)
+
+
+def in_words(fault: Exception) -> str:
+    """What became of a request that got no answer."""
+    from requests.exceptions import ChunkedEncodingError, ConnectTimeout, InvalidJSONError, ReadTimeout
+
+    if isinstance(fault, InvalidJSONError):
+        return "the answer is not JSON"
+    if isinstance(fault, ConnectTimeout):
+        return "no connection in time"
+    if isinstance(fault, ReadTimeout):
+        return "no answer in time"
+    if isinstance(fault, ChunkedEncodingError):
+        return "the answer broke off"
+    return f"the connection failed ({type(fault).__name__})"
+
+
+def _pause_s(headers: Mapping[str, str]) -> float:
+    """Seconds until a 429 is over: Retry-After, or X-Ratelimit-Reset (epoch seconds) by the server's own clock."""
+    retry_after, reset = headers.get("Retry-After", ""), headers.get("X-Ratelimit-Reset", "")
+    if retry_after.isdecimal():
+        return float(retry_after)
+    try:
+        return int(reset) - parsedate_to_datetime(headers.get("Date", "")).timestamp()
+    except ValueError:
+        return _UNSAID_PAUSE_S

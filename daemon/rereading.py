@@ -1,0 +1,135 @@
+"""The broker's history read once more, as it is now: corrections, lines taken back, lines late and lines gone.
+
+The problem: reading on from a cursor sees each line once, as it was then. What the broker rewrites behind the cursor,
+books late or drops is never seen, and positions and cash drift from the journal without a line to say why.
+
+So in the evening the last weeks are read again and compared line by line (activities.py has the table). A correction
+is taken in and told, with the restatements that follow from it. A line that is gone is not taken out: brokers drop
+lines by mistake as well, so it counts, and its symbol is locked, until it is told again, told as cancelled, or a person
+says that it never happened (adoption.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from daemon.activities import Line, is_taken_back, lines_of, newest_version, take
+from daemon.alerts import raise_alert, recover
+from daemon.clock import NEW_YORK
+from daemon.house import House
+from daemon.questions import VANISHED, Question, ask, open_questions, settle
+from state.records import Account, AlertLevel, Transaction
+
+REREAD_DAYS = 45  # how far back a broker's history is read again: longer than any bust or cancelled dividend took
+MOST_NAMED = 5
+MOST_TOLD = 5  # symbols with an alert of their own when a history loses lines; more are one incident
+CASH = "cash"  # stands for lines without a symbol
+
+
+@dataclass(frozen=True, slots=True)
+class Reread:
+    """What reading the history again brought."""
+
+    late: tuple[Transaction, ...]  # lines that the cursor had passed
+    corrected: tuple[Transaction, ...]  # rows that supersede others
+    vanished: Mapping[str, tuple[str, ...]]  # symbol ("" for cash) -> ids that the broker no longer tells
+
+
+def reread(house: House, account: Account, days: int = REREAD_DAYS) -> Reread:
+    """Compare the broker's history of the last `days` with the journal, and take in what it tells differently; what it
+    no longer tells locks its symbol. Doing it twice changes nothing.
+
+    For the evening, after our orders are settled (execution.settle) and before anything else is read: a corrected line
+    would keep the rest of the history out (`take_activities`). Raises BrokerUnavailable.
+    """
+    now = house.clock.now()
+    start = now.astimezone(NEW_YORK).date() - timedelta(days=days)
+    activities = house.brokers[account.account_id].activities_since(start)
+    with house.store.transaction():
+        lines = lines_of(house, account, activities)
+        rows = take(house, account, lines)
+        for line in lines:
+            if line.is_changed:
+                _tell_correction(house, account, line)
+        told = {line.row.transaction_id for line in lines}
+        vanished = _vanished(house, account, start, told)
+        _keep_vanished(house, account, told, vanished, now)
+    late = tuple(row for row in rows if row.supersedes is None)
+    return Reread(late, tuple(row for row in rows if row.supersedes is not None), vanished)
+
+
+def _tell_correction(house: House, account: Account, line: Line) -> None:
+    row, was = line.correction(), line.standing
+    assert was is not None
+    what = f"{was.symbol or 'cash'} of {was.trade_date} in {account.account_id}"
+    if line.activity.cancelled:
+        text = f"The broker took back a line of its history: {what}, {was.kind.value}, {_amounts(was)}."
+    else:
+        text = f"The broker corrected its history: {what}, {was.kind.value}: was {_amounts(was)}, is {_amounts(row)}."
+    text += f" Its id there: {line.row.transaction_id}"
+    raise_alert(house.store, f"corrected:{row.transaction_id}", AlertLevel.WARNING, text, house.clock.now())
+
+
+def _amounts(row: Transaction) -> str:
+    shares = f"{row.quantity.normalize():f} shares at {row.price.normalize():f} USD, " if row.quantity else ""
+    return f"{shares}{row.amount:,.2f} USD of cash"
+
+
+def _vanished(house: House, account: Account, start: date, told: set[str]) -> dict[str, tuple[str, ...]]:
+    """Lines in the journal, traded after `start`, that the broker no longer tells, by symbol."""
+    journal = house.store.journal
+    rows = journal.told_by(account.account_id, account.broker, start + timedelta(days=1))
+    missing = [row for row in rows if row.supersedes is None and row.transaction_id not in told]
+    versions = journal.versions(row.transaction_id for row in missing)
+    found: dict[str, tuple[str, ...]] = {}
+    for row in missing:
+        latest, _ = newest_version(row.transaction_id, versions[row.transaction_id])
+        if not is_taken_back(latest):
+            found[row.symbol or ""] = (*found.get(row.symbol or "", ()), row.transaction_id)
+    return found
+
+
+def _keep_vanished(
+    house: House, account: Account, told: set[str], vanished: Mapping[str, tuple[str, ...]], now: datetime
+) -> None:
+    """Ask about lines that are gone, symbol by symbol; settle what was asked about those that are told again."""
+    store, asked = house.store, _asked_vanished(house, account)
+    for activity_id in sorted(asked.keys() & told):
+        settle(store, asked.pop(activity_id), "the broker tells it again", now)
+    for symbol, ids in vanished.items():
+        text = _gone(account, symbol, ids)
+        for activity_id in sorted(set(ids) - asked.keys()):
+            question = Question(account.account_id, symbol, f"{VANISHED}{activity_id}", text)
+            ask(store, question, now, tell=False, again=True)
+    key = f"{VANISHED}{account.account_id}:"
+    if len(vanished) > MOST_TOLD:
+        lines = sum(map(len, vanished.values()))
+        text = (
+            f"{account.account_id}: the broker no longer tells {lines} lines of its history, about {len(vanished)} "
+            "symbols. They count, and those symbols are locked, until it tells them again."
+        )
+        raise_alert(store, f"{key}many", AlertLevel.ERROR, text, now)
+    for symbol, ids in vanished.items() if len(vanished) <= MOST_TOLD else ():
+        raise_alert(store, f"{key}{symbol or CASH}", AlertLevel.ERROR, _gone(account, symbol, ids), now)
+    still = {question.symbol or CASH for question in _asked_vanished(house, account).values()}
+    for open_key in store.alerts.open_keys(key):
+        symbol = open_key.removeprefix(key)
+        if symbol not in still and not (symbol == "many" and still):
+            recover(store, open_key, f"{account.account_id}: the lines that were gone are settled", now)
+
+
+def _asked_vanished(house: House, account: Account) -> dict[str, Question]:
+    """Open questions about lines that are gone, by the lines' ids."""
+    asked = open_questions(house.store, account.account_id)
+    return {each.question_id.removeprefix(VANISHED): each for each in asked if each.question_id.startswith(VANISHED)}
+
+
+def _gone(account: Account, symbol: str, ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
+    return (
+        f"{symbol or 'Cash'} in {account.account_id}: the broker no longer tells {len(ids)} lines of its history: "
+        f"{', '.join(ids[:MOST_NAMED])}{more}. They count until it tells them as cancelled, or a person takes them "
+        f"back: `harvestd reconcile adopt {symbol or CASH}`."
+    )
