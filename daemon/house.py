@@ -25,7 +25,7 @@ from daemon.settings import Settings
 from state.lots import Impossible, Ledger, LedgerPolicy
 from state.records import Account, CorporateActionKind, DailyBar, Plan, PlannedTrade, RealizedRow, Security, Transaction
 from state.store import Store
-from strategy.history import BenchmarkPath, benchmark_path, extended, history_from_bars, period_of, weights_today
+from strategy.history import BenchmarkPath, benchmark_path, extended, history_from_closes, period_of, weights_today
 from strategy.risk import HistoryTooShortError, RiskModel, estimate_risk_model, ewma_volatility
 from strategy.types import FloatArray, HarvestPolicy, PriceHistory, TaxProfile
 
@@ -220,7 +220,7 @@ class House:
     def history(self) -> PriceHistory:
         """Total-return closes of finished sessions."""
         if self._history is None:
-            self._history = history_from_bars(self.store.market.bars(), self.names)
+            self._history = history_from_closes(self.store.market.adjusted(), self.names)
         return self._history
 
     @property

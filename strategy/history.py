@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 
 import numpy as np
 
@@ -14,12 +15,20 @@ from strategy.types import FloatArray, PriceHistory
 
 def history_from_bars(bars: Iterable[DailyBar], names: Sequence[str]) -> PriceHistory:
     """Total-return closes of `names`, shape (T, n), one row for each session with a bar of any of them."""
+    return history_from_closes(((bar.session, bar.symbol, bar.adjusted) for bar in bars), names)
+
+
+def history_from_closes(closes_of: Iterable[tuple[date, str, Decimal]], names: Sequence[str]) -> PriceHistory:
+    """The same from session, name and total-return close of each bar."""
     column = {name: place for place, name in enumerate(names)}
     rows: dict[date, FloatArray] = {}
-    for bar in bars:
-        if bar.symbol in column:
-            row = rows.setdefault(bar.session, np.full(len(names), np.nan))
-            row[column[bar.symbol]] = float(bar.adjusted)
+    for session, symbol, adjusted in closes_of:
+        place = column.get(symbol)
+        if place is not None:
+            row = rows.get(session)
+            if row is None:
+                row = rows[session] = np.full(len(names), np.nan)
+            row[place] = float(adjusted)
     sessions = tuple(sorted(rows))
     closes = np.array([rows[session] for session in sessions]) if sessions else np.empty((0, len(names)))
     return PriceHistory(tuple(names), sessions, closes)

@@ -178,6 +178,15 @@ class Database:
                 for name, decode, value in zip(names, decoders, row, strict=True)
             }
 
+    def select(self, table: Table, names: Sequence[str], rest: str = "") -> Iterator[tuple[Any, ...]]:
+        """Some columns of a table as tuples, values as their columns' types; equal days are one object."""
+        decoders = [
+            _remembering(decode) if decode == date.fromisoformat else decode for decode in _decoders(table, names)
+        ]
+        columns = ", ".join(f'"{name}"' for name in names)
+        for row in self._raw.execute(f'SELECT {columns} FROM "{table.name}" {rest}'):
+            yield tuple([decode(value) if decode else value for decode, value in zip(decoders, row, strict=True)])
+
     def exists(self, table: Table, where: str, parameters: Sequence[Any] = ()) -> bool:
         """True when a row of the table meets the condition."""
         found = self._raw.execute(f'SELECT 1 FROM "{table.name}" WHERE {where} LIMIT 1', parameters)
@@ -226,6 +235,23 @@ def _encoders(table: Table, names: tuple[str, ...]) -> tuple[_Codec, ...]:
 def _columns(table: Table) -> tuple[tuple[str, ...], tuple[_Codec, ...]]:
     """The columns' names and one decoder each."""
     return tuple(table.columns.keys()), tuple(_codec(column, "decode") for column in table.columns)
+
+
+def _decoders(table: Table, names: Sequence[str]) -> tuple[_Codec, ...]:
+    return tuple(_codec(table.c[name], "decode") for name in names)
+
+
+def _remembering(decode: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The decoder, for columns of few values that come again and again."""
+    known: dict[Any, Any] = {}
+
+    def remembered(value: Any) -> Any:
+        found = known.get(value)
+        if found is None:
+            found = known[value] = decode(value)
+        return found
+
+    return remembered
 
 
 def _codec(column: Column[Any], which: Literal["encode", "decode"]) -> _Codec:

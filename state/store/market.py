@@ -29,6 +29,7 @@ from state.store.database import Database
 from state.store.rows import bar_from, row_of
 from state.store.types import UtcInstant
 
+ACCEPTED = "accepted by "  # how the resolution of a finding begins that a person ended
 EVERY_SYMBOL = "*"  # the symbol of a finding that is about a whole session
 
 
@@ -59,6 +60,16 @@ class MarketFinding:
     found_at: datetime
     resolved_at: datetime | None = None
     resolution: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        """True while nothing and nobody has explained it."""
+        return self.resolved_at is None
+
+    @property
+    def is_accepted(self) -> bool:
+        """True when a person took what is stored for right."""
+        return self.resolution.startswith(ACCEPTED)
 
     def spoils(self, session: date) -> bool:
         """True when the bar of `session` is not used while this is open."""
@@ -112,6 +123,17 @@ class MarketData:
         rows = self._db.read(schema.market_data, f"{where}ORDER BY session, symbol", values)
         bars = map(bar_from, rows)
         yield from bars if every else self.usable(bars)
+
+    def adjusted(self) -> Iterator[tuple[date, str, Decimal]]:
+        """Session, name and total-return close of every bar that may be used, in no order: `bars` for those who read a
+        million of them and want nothing else."""
+        rows = self._db.select(schema.market_data, ("session", "symbol", "adjusted"))
+        if not (spoiled := self._spoiled()):
+            yield from rows
+            return
+        for session, symbol, adjusted in rows:
+            if not any(finding.spoils(session) for finding in spoiled.get(symbol, ())):
+                yield session, symbol, adjusted
 
     def series(self, symbol: str, start: date | None = None, *, every: bool = False) -> tuple[DailyBar, ...]:
         """Bars of one name from `start` on, by session; with `every`, also those that are not used."""
@@ -245,7 +267,8 @@ class MarketData:
     def put_findings(self, findings: Iterable[MarketFinding]) -> tuple[MarketFinding, ...]:
         """Write findings down, and return those that are open and news.
 
-        One that was resolved comes back only when it says something else; an open one takes the newer words.
+        One that a person accepted comes back only when it says something else, one that ended otherwise when it is
+        found again; an open one takes the newer words.
         """
         told = list(findings)
         known = {(one.symbol, one.session, one.kind): one for one in self.findings()} if told else {}
@@ -253,17 +276,23 @@ class MarketData:
         with self._db.transaction():
             for finding in told:
                 before = known.get((finding.symbol, finding.session, finding.kind))
-                if before is not None and before.detail == finding.detail:
-                    continue
                 row = row_of(finding)
-                if before is not None and before.resolved_at is None and finding.resolved_at is None:
-                    row["found_at"] = before.found_at
-                elif finding.resolved_at is None:
+                if before is not None:
+                    is_same = before.detail == finding.detail
+                    if is_same and (before.is_accepted or before.is_open == finding.is_open):
+                        continue
+                    if before.is_open and finding.is_open:
+                        row["found_at"] = before.found_at
+                if finding.is_open and not (before is not None and before.is_open):
                     news.append(finding)
                 statement = upsert(schema.market_findings).values(row)
                 keys = ["symbol", "session", "kind"]
                 self._db.execute(statement.on_conflict_do_update(index_elements=keys, set_=row))
         return tuple(news)
+
+    def accept(self, findings: Iterable[MarketFinding], who: str, reason: str, at: datetime) -> None:
+        """End findings by a person's word: what is stored is right."""
+        self.resolve(findings, f"{ACCEPTED}{who}: {reason}", at)
 
     def resolve(self, findings: Iterable[MarketFinding], resolution: str, at: datetime) -> None:
         """End findings, with the reason in plain words."""
