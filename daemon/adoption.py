@@ -136,8 +136,9 @@ def _row(
 ) -> Transaction:
     """The one row that makes our shares the broker's."""
     many = theirs > ours
+    name = f"{ADOPTED}:{account.account_id}:{symbol}:{today}:{_shares(ours)}->{_shares(theirs)}"
     return Transaction(
-        transaction_id=f"{ADOPTED}:{account.account_id}:{symbol}:{today}:{_shares(ours)}->{_shares(theirs)}",
+        transaction_id=_unused(house, name),
         account_id=account.account_id,
         kind=TransactionKind.OPENING_LOT if many else TransactionKind.REMOVED,
         trade_date=today,
@@ -147,6 +148,15 @@ def _row(
         acquired=(acquired or _came_on(house, account, symbol, theirs - ours) or today) if many else None,
         note=f"adopted: the lots had {_shares(ours)}, the broker {_shares(theirs)}",
     )
+
+
+def _unused(house: House, name: str) -> str:
+    """The name, or with a number where the same step was made before, there and back again on one day."""
+    number, candidate = 1, name
+    while house.store.journal.versions([candidate]):
+        number += 1
+        candidate = f"{name}#{number}"
+    return candidate
 
 
 def _came_on(house: House, account: Account, symbol: str, missing: Decimal) -> date | None:

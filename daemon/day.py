@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from dataclasses import replace
 from decimal import Decimal
 
@@ -193,7 +194,8 @@ def _write_performance(house: House, snapshot: Snapshot) -> None:
     level = house.benchmark.level
     grown = ZERO
     if previous is not None and len(level) > 1:
-        growth = Decimal(repr(float(level[-1] / level[house.history.sessions.index(previous.session)])))
+        place = bisect.bisect_right(house.history.sessions, previous.session) - 1  # its own close, or the last before
+        growth = Decimal(repr(float(level[-1] / level[max(place, 0)])))
         grown = (previous.benchmark_nav * growth).quantize(CENT)
     error_bps, note = _tracking(house, snapshot)
     house.store.performance.put(

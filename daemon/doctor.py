@@ -111,7 +111,8 @@ def _household(database: Path, settings: Settings, environ: Mapping[str, str]) -
         yield Finding("broker", False, str(error), remedy)
         return
     for account in settings.household.managed:
-        reader = AlpacaReader(connection.keys, connection.endpoints, feed=settings.alpaca.feed.value)
+        feed, calls = settings.alpaca.feed.value, settings.alpaca.requests_per_minute
+        reader = AlpacaReader(connection.keys, connection.endpoints, feed=feed, requests_per_minute=calls)
         try:
             bound = _bound(database, account.id)
             yield from AtBroker(account, settings, reader, connection.clock, calendar, bound).findings()

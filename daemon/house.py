@@ -169,8 +169,7 @@ class House:
     def forget(self) -> None:
         """Drop what is in memory after a failed write; it is read again from the store."""
         self._ledger = None
-        self._history = None
-        self._path = None
+        self._history = self._path = self._risk = self._volatility = self._closes = None
         self._cash.clear()
         self._homes.clear()
         self._homes_of.clear()

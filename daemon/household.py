@@ -181,13 +181,16 @@ def _readers(settings: Settings, connection: Connection, *, sends: bool) -> dict
 
 
 def _house(settings: Settings, store: Store, connection: Connection, readers: Mapping[str, BrokerReader]) -> House:
+    from daemon.market_data import followed
+
+    benchmark = constituents(settings, Path())  # the path of its file is absolute by now
     return House(
         settings=settings,
         store=store,
         clock=connection.clock,
         calendar=calendar_of(settings, connection.clock),
         brokers=readers,
-        constituents=constituents(settings, Path()),  # its path is absolute by now
+        constituents=followed(benchmark, store),
     )
 
 

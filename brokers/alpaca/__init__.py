@@ -9,13 +9,13 @@ handshake and reconnects - and does the rest here:
 | module                 | what it answers                                                                           |
 |------------------------|-------------------------------------------------------------------------------------------|
 | `endpoints.py`         | where requests may go, and the keys that open it                                          |
-| `transport.py`         | one alpaca-py client made safe: time-outs, no retry of its own, no redirect, exact        |
-|                        | numbers                                                                                   |
+| `transport.py`         | one alpaca-py client made safe, and what a failed request becomes                         |
+| `door.py`              | what may leave, how long is waited, how answers are read: the last code before the socket |
 | `budget.py`            | calls a minute, with a part kept back for cancels and look-ups                            |
 | `answer.py`            | one JSON object, read field by field; what is missing or mistyped is named                |
 | `sessions.py`          | the broker's clock between two questions, and its calendar                                |
 | `account.py`           | cash, what of it is settled, restrictions, positions                                      |
-| `orders.py`            | orders: Alpaca's 18 words for six states, lists, changes                                  |
+| `orders.py`            | orders: Alpaca's many words for six states, lists, changes                                  |
 | `activities.py`        | account history: the table of activity types, and a cursor that misses nothing booked     |
 |                        | late                                                                                      |
 | `market_data.py`       | quotes and daily closes                                                                   |
@@ -25,6 +25,7 @@ handshake and reconnects - and does the rest here:
 | `refusals.py`          | what a refused order means, by status and words                                           |
 | `desk.py`              | the reader with submit and cancel. Whoever only looks never imports it                    |
 | `stream.py`            | order updates, stored raw before anything else is done with them                          |
+| `listener.py`          | the thread behind them: alpaca-py's TradingStream, made to notice                         |
 
 Sources: Alpaca's OpenAPI documents of June 2026, recorded paper-trading answers of October 2026, alpaca-py 0.44.
 alpaca-py brings pandas along, so it is imported when the first request is made, not before.

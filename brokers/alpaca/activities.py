@@ -59,7 +59,6 @@ _FILLS_OVERLAP = timedelta(minutes=15)
 _BOOKED_OVERLAP = timedelta(days=3)
 _DATED_AHEAD = timedelta(days=10)  # a line may be booked before the day it is dated
 _UNSTAMPED = timedelta(days=40)  # lines that do not say when they were booked are remembered this long and more
-_SETTLES_WITHIN = timedelta(days=7)  # T+1 over the longest weekend
 _GRAIN = timedelta(seconds=1)  # a query's instants are whole seconds
 _OPTION = re.compile(r"[A-Z]{1,6}\d{6}[CP]\d{8}")
 
@@ -157,7 +156,7 @@ class History:
     def unsettled(self) -> Decimal:
         """Proceeds of sales that have not settled on the broker's date, in USD: one call while little happens."""
         today = self._time.today()
-        earliest = _midnight(today - _SETTLES_WITHIN)
+        earliest = _midnight(self._calendar.unsettled_from(today)) - _GRAIN
         after = max([earliest, *(at - _FILLS_OVERLAP for at in _known(self._sales_read_to))])
         for fill in self._activities(self._listed("trade_activity", after), ()):
             self._sales_read_to = fill.occurred_at

@@ -9,8 +9,8 @@ Spending them all on orders would leave none to cancel one. So calls are drawn f
 | a new order                                 | down to the reserve | it does not leave          |
 | cancels, look-ups of orders of unknown fate | everything          | wait, for a bounded time   |
 
-Where the server tells its count, that is the count: other programs may use the same keys. A limit set lower than the
-server's is counted here. After a 429 nobody draws until the time the server named.
+Where the server tells its count, and when the next minute begins, that is so: other programs may use the same keys. A
+limit set lower than the server's is counted here. After a 429 nobody draws until the time the server named.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class RateBudget:
         self._per_minute = self._left = self._set
         self._sleep, self._monotonic, self._name = sleep, monotonic, name
         self._counted_at = self._closed_until = monotonic()
+        self._begins_at: float | None = None  # the server's next minute, where it counts
 
     def take_now(self, *, reserved: bool = False) -> bool:
         """Draw one call if there is one; with `reserved`, also from the reserve."""
@@ -55,14 +56,19 @@ class RateBudget:
             self._sleep(wait)
             waited += wait
 
-    def hear(self, per_minute: int | None, left: int | None) -> None:
-        """The server says how many calls it allows a minute, and how many of them are left."""
+    def hear(self, per_minute: int | None, left: int | None, begins_in_s: float | None) -> None:
+        """The server says how many calls it allows a minute, how many are left, and when the next minute begins."""
         self._refill()
         if per_minute:
             self._per_minute = min(self._set, float(per_minute))
-        if left is not None:
-            counts_more_than_we = per_minute is not None and self._set >= per_minute
-            self._left = float(left) if counts_more_than_we else min(self._left, float(left))
+        if left is None:
+            return
+        if per_minute is None or self._set < per_minute:
+            self._left = min(self._left, float(left))
+            return
+        self._left = float(left)
+        if begins_in_s is not None:
+            self._begins_at = self._counted_at + min(max(begins_in_s, 0.0), _LONGEST_PAUSE_S)
 
     def close(self, seconds: float) -> None:
         """The server takes no more calls for so long; then a new minute begins."""
@@ -73,10 +79,18 @@ class RateBudget:
     def _wait(self, *, reserved: bool) -> float:
         """Seconds until a call can be drawn; 0 when one can be drawn now."""
         self._refill()
-        needed = 1.0 if reserved else 1.0 + self._per_minute * _RESERVED_PART
-        return max((needed - self._left) * 60 / self._per_minute, self._closed_until - self._counted_at, 0.0)
+        missing = (1.0 if reserved else 1.0 + self._per_minute * _RESERVED_PART) - self._left
+        refilled_at = self._counted_at + missing * 60 / self._per_minute
+        if missing > 0 and self._begins_at is not None:
+            refilled_at = self._begins_at
+        return max(refilled_at - self._counted_at, self._closed_until - self._counted_at, 0.0)
 
     def _refill(self) -> None:
+        """Calls come back steadily; where the server counts, all at once when its minute is over."""
         now = self._monotonic()
-        self._left = min(self._per_minute, self._left + max(0.0, now - self._counted_at) * self._per_minute / 60)
+        if self._begins_at is None:
+            back = max(0.0, now - self._counted_at) * self._per_minute / 60
+            self._left = min(self._per_minute, self._left + back)
+        elif now >= self._begins_at:
+            self._left, self._begins_at = self._per_minute, None
         self._counted_at = now

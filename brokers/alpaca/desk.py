@@ -34,7 +34,7 @@ from brokers.alpaca.endpoints import Endpoints, Keys
 from brokers.alpaca.orders import order_from
 from brokers.alpaca.reader import PATIENCE_S, AlpacaReader
 from brokers.alpaca.refusals import meaning
-from brokers.alpaca.transport import NotFound, Unprocessable, Wire, in_words
+from brokers.alpaca.transport import NotFound, Unprocessable, in_words
 from brokers.errors import BrokerError, BrokerUnavailable, NotSent, OrderRefused, OutcomeUnknown, UnknownOrder
 from state.reasons import ReasonCode
 from state.records import CENT, QUANTUM, BrokerOrder, OrderRequest, OrderType, Side
@@ -68,15 +68,8 @@ class AlpacaBroker(AlpacaReader):
         if endpoints.is_live and not live:
             raise ValueError("Expected the paper account, was the live one: real orders are sent only when asked for")
         super().__init__(keys, endpoints, **options)
-        self._sending = Wire(
-            self._trading_client,
-            endpoints.trading,
-            keys,
-            self._budget,
-            timeouts=self._timeouts,
-            patience_s=PATIENCE_S,
-            methods=frozenset({"POST", "DELETE"}),
-        )
+        sends = frozenset({"POST", "DELETE"})
+        self._sending = self._wire(self._trading_client, endpoints.trading, self._budget, PATIENCE_S, sends)
         self._wires.append(self._sending)
 
     # -------------------------------------------------------------- submit

@@ -6,7 +6,9 @@ It is a requests adapter, the last code before the socket, so nothing above it c
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from decimal import Decimal
+from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
 
 from requests import PreparedRequest, Response
@@ -39,6 +41,15 @@ class ExactResponse(Response):
         super().raise_for_status()
 
 
+def next_minute_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds until X-Ratelimit-Reset (an epoch second) by the server's own clock; None where it tells only one."""
+    try:
+        now = parsedate_to_datetime(headers.get("Date", "")).timestamp()
+        return int(headers.get("X-Ratelimit-Reset", "")) - now
+    except ValueError:
+        return None
+
+
 def _whole(response: Response, header: str) -> int | None:
     said = response.headers.get(header, "")
     return int(said) if said.isdecimal() else None
@@ -62,7 +73,8 @@ class Door(HTTPAdapter):
                 f"Expected {' or '.join(sorted(self._methods))} to {self._host}, was {request.method} {request.url}"
             )
         response = super().send(request, **{**settings, "timeout": self._timeouts, "proxies": None})
-        self._budget.hear(*(_whole(response, f"X-Ratelimit-{name}") for name in ("Limit", "Remaining")))
+        limit, left = (_whole(response, f"X-Ratelimit-{name}") for name in ("Limit", "Remaining"))
+        self._budget.hear(limit, left, next_minute_s(response.headers))
         return response
 
     def build_response(self, req: PreparedRequest, resp: BaseHTTPResponse) -> Response:

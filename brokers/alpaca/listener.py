@@ -22,7 +22,7 @@ from websockets.exceptions import WebSocketException
 
 from brokers.alpaca.endpoints import Keys
 
-_CLOSES_WITHIN_S = 1.0
+_CLOSES_WITHIN_S = 0.5
 _STREAM = "trade_updates"
 
 _quiet = logging.getLogger("brokers.alpaca.websocket")

@@ -62,18 +62,17 @@ class MarketData:
 
         Raises BrokerUnavailable while the close of a session that is over cannot be read yet.
         """
-        wanted = tuple(symbols)
-        now = self._clock.read().at
+        wanted, now = tuple(symbols), self._now(end)
         for session in self._sessions(start, end):
             if session.closes_at <= now < session.closes_at + self._delay:
                 raise BrokerUnavailable(
                     f"Alpaca shows the closes of {session.session} from {session.closes_at + self._delay:%H:%M} UTC on "
                     "to an account without a subscription to the consolidated tape. Asked again later."
                 )
-        adjusted = {(symbol, day): close for symbol, day, close, _ in self.bars(wanted, start, end, adjustment="all")}
+        adjusted = {(symbol, day): close for symbol, day, close, _ in self._bars(wanted, start, end, "all", now)}
         found = [
             DailyBar(symbol, day, close, adjusted[symbol, day], volume)
-            for symbol, day, close, volume in self.bars(wanted, start, end, adjustment="raw")
+            for symbol, day, close, volume in self._bars(wanted, start, end, "raw", now)
             if (symbol, day) in adjusted
         ]
         return tuple(sorted(found, key=lambda each: (each.session, each.symbol)))
@@ -83,7 +82,15 @@ class MarketData:
 
         A call is made for each chunk and each 10,000 bars, when the iteration comes to it.
         """
-        readable = self._clock.read().at - self._delay
+        yield from self._bars(symbols, start, end, adjustment, self._now(end))
+
+    def _now(self, end: date) -> datetime:
+        """The broker's time; not asked for where it is past `end` already, for it only ever grows."""
+        now = self._clock.now()
+        return now if now.astimezone(NEW_YORK).date() > end else self._clock.read().at
+
+    def _bars(self, symbols: Iterable[str], start: date, end: date, adjustment: str, now: datetime) -> Iterator[RawBar]:
+        readable = now - self._delay
         sessions = {each.session for each in self._sessions(start, end) if each.closes_at <= readable}
         if not sessions:
             return

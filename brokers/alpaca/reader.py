@@ -73,7 +73,7 @@ class AlpacaReader:
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._keys, self._endpoints, self._timeouts = keys, endpoints, timeouts
+        self._keys, self._endpoints, self._timeouts, self._monotonic = keys, endpoints, timeouts, monotonic
         budget = RateBudget(requests_per_minute, sleep=sleep, monotonic=monotonic, name="trading")
         data_budget = RateBudget(data_requests_per_minute, sleep=sleep, monotonic=monotonic, name="market data")
         self._budget = budget
@@ -96,8 +96,24 @@ class AlpacaReader:
             lookups_before_resend=3,
         )
 
-    def _wire(self, make: Callable[[], RESTClient], host: str, budget: RateBudget, patience_s: float) -> Wire:
-        return Wire(make, host, self._keys, budget, timeouts=self._timeouts, patience_s=patience_s)
+    def _wire(
+        self,
+        make: Callable[[], RESTClient],
+        host: str,
+        budget: RateBudget,
+        patience_s: float,
+        methods: frozenset[str] = frozenset({"GET"}),
+    ) -> Wire:
+        return Wire(
+            make,
+            host,
+            self._keys,
+            budget,
+            timeouts=self._timeouts,
+            patience_s=patience_s,
+            monotonic=self._monotonic,
+            methods=methods,
+        )
 
     def _trading_client(self) -> RESTClient:
         from alpaca.trading.client import TradingClient

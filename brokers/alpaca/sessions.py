@@ -23,6 +23,7 @@ from brokers.errors import BrokerUnavailable
 from state.records import BrokerClock
 
 _ANCHOR_HOLDS_S = 60.0
+_SETTLED_AFTER = timedelta(days=10)  # T+1 over the longest closing of the exchange
 _AHEAD = timedelta(days=30)  # read along with a day that is asked for: settlement dates, and the days to come
 
 
@@ -35,7 +36,6 @@ class BrokerTime:
 
     def read(self) -> BrokerClock:
         """Ask for the time: one call."""
-        asked_at = self._monotonic()
         said = answer(self._wire.read("/clock"), "clock")
         clock = BrokerClock(
             at=said.instant("timestamp"),
@@ -43,7 +43,7 @@ class BrokerTime:
             next_open=said.instant("next_open"),
             next_close=said.instant("next_close"),
         )
-        self._anchor = asked_at, clock
+        self._anchor = self._wire.asked_at, clock
         return clock
 
     def now(self) -> datetime:
@@ -111,6 +111,12 @@ class Calendar:
         self.load(traded, traded + _AHEAD)
         session = self._first_from(traded)
         return session.settles or self._first_from(session.session + timedelta(days=1)).session
+
+    def unsettled_from(self, today: date) -> date:
+        """The earliest trade date that has not settled on `today`; `today` where all have."""
+        self.load(today - _SETTLED_AFTER, today)
+        days = (today - timedelta(days=back) for back in range(_SETTLED_AFTER.days, 0, -1))
+        return next((day for day in days if day in self._sessions and self.settles(day) > today), today)
 
     def _first_from(self, day: date) -> Session:
         """The session of a day, or the next one."""

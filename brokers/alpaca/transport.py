@@ -22,7 +22,6 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, NoReturn
 
 from brokers.alpaca.budget import RateBudget
@@ -89,9 +88,12 @@ class Wire:
         *,
         timeouts: tuple[float, float],
         patience_s: float,
+        monotonic: Callable[[], float],
         methods: frozenset[str] = frozenset({"GET"}),
     ) -> None:
         self._make, self._host, self._keys, self.budget = make, host, keys, budget
+        self._monotonic = monotonic
+        self.asked_at = monotonic()  # when the last question left, after whatever it had to wait for
         self._timeouts, self._patience_s, self._methods = timeouts, patience_s, methods
         self._made: RESTClient | None = None
 
@@ -123,13 +125,13 @@ class Wire:
 
     def read(self, path: str, params: Mapping[str, str] | None = None, *, reserved: bool = False) -> Json:
         """The JSON of a GET. Raises BrokerUnavailable, NotFound, NotAuthorized."""
-        return self._asked(lambda: self.client.get(path, dict(params or {})), path, reserved=reserved)
+        return self._asked(lambda client: client.get(path, dict(params or {})), path, reserved=reserved)
 
     def delete(self, path: str) -> Json:
         """The JSON of a DELETE, None without any. Raises as `read` does, and Unprocessable; draws on the reserve."""
-        return self._asked(lambda: self.client.delete(path), path, reserved=True)
+        return self._asked(lambda client: client.delete(path), path, reserved=True)
 
-    def _asked(self, ask: Callable[[], Json], path: str, *, reserved: bool) -> Json:
+    def _asked(self, ask: Callable[[RESTClient], Json], path: str, *, reserved: bool) -> Json:
         import stamina
 
         for attempt in stamina.retry_context(
@@ -145,12 +147,14 @@ class Wire:
                 return self._asked_once(ask, path)
         raise AssertionError("stamina raises what the last attempt raised")
 
-    def _asked_once(self, ask: Callable[[], Json], path: str) -> Json:
+    def _asked_once(self, ask: Callable[[RESTClient], Json], path: str) -> Json:
         from alpaca.common.exceptions import APIError
         from requests.exceptions import InvalidJSONError, RequestException
 
+        client = self.client
+        self.asked_at = self._monotonic()
         try:
-            return ask()
+            return ask(client)
         except InvalidJSONError as fault:
             raise BrokerUnavailable(f"Alpaca's answer to {path} is not JSON: {self._keys.masked(str(fault))}") from None
         except RequestException as fault:
@@ -212,11 +216,11 @@ def in_words(fault: Exception) -> str:
 
 
 def _pause_s(headers: Mapping[str, str]) -> float:
-    """Seconds until a 429 is over: Retry-After, or X-Ratelimit-Reset (epoch seconds) by the server's own clock."""
-    retry_after, reset = headers.get("Retry-After", ""), headers.get("X-Ratelimit-Reset", "")
+    """Seconds until a 429 is over, as far as it says."""
+    from brokers.alpaca.door import next_minute_s
+
+    retry_after = headers.get("Retry-After", "")
     if retry_after.isdecimal():
         return float(retry_after)
-    try:
-        return int(reset) - parsedate_to_datetime(headers.get("Date", "")).timestamp()
-    except ValueError:
-        return _UNSAID_PAUSE_S
+    until_reset = next_minute_s(headers)
+    return _UNSAID_PAUSE_S if until_reset is None else until_reset

@@ -153,7 +153,7 @@ def findings(
 
 
 def _is_open(finding: MarketFinding, kinds: Iterable[object]) -> bool:
-    return finding.resolved_at is None and finding.kind in kinds
+    return finding.is_open and finding.kind in kinds
 
 
 def _fields(finding: MarketFinding) -> dict[str, object]:
@@ -192,7 +192,7 @@ def accepted(
         others = ", ".join(str(one.session) for one in of_name) or "it has none"
         raise NotFound(f"Expected an open finding of {symbol} in {session}, was none. Open ones of {symbol}: {others}.")
     with store.transaction():
-        store.market.resolve(found, f"accepted by {who}: {reason}", now)
+        store.market.accept(found, who, reason, now)
     return found
 
 

@@ -65,7 +65,7 @@ def update_daily(feed: Feed, symbols: Iterable[str], start: date | None = None) 
         update = _write_evening(feed, [one.symbol for one in current], evening, session)
     if not behind:
         return update
-    loaded = load_history(feed, behind, begin, session if current and update.is_complete else None)
+    loaded = load_history(feed, behind, begin, session if update.is_complete else None)
     return replace(update, news=(*update.news, *loaded.news), rewritten=update.rewritten or loaded.bars > 0)
 
 

@@ -16,7 +16,7 @@ The newest session is held back while most names have no close in it: the source
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -25,7 +25,7 @@ from daemon.market_data.asking import ask, asked, overlap
 from daemon.market_data.feed import Feed
 from daemon.market_data.review import lift_common_gaps, review
 from daemon.market_data.taking import Taken, take_in
-from state.store import MarketFinding
+from state.store import FindingKind, MarketFinding
 
 BARS_A_CALL = 10_000  # a page of the market-data interfaces we know
 ACTIONS_AROUND = timedelta(days=30)  # corporate actions are asked for again this far back, and ahead as announced
@@ -65,14 +65,14 @@ def load_history(
 ) -> Loaded:
     """Store the bars of `symbols` in [start, end] that are not covered yet, with their corporate actions.
 
-    `end` is at most the newest session whose bars are complete. `again` asks anew for all of them, and puts the answer
-    in the place of what is stored; their open findings end. Doing it twice changes nothing.
+    `end` is at most the newest session that is over; None: the newest whose bars are complete. `again` asks anew for
+    all of them, and puts the answer in the place of what is stored; findings about their bars end, but for those that
+    are found again. Otherwise doing it twice changes nothing.
 
     Raises BrokerUnavailable with the place where it stopped; what was stored until then is kept, and not asked for
     again.
     """
-    newest = _settled(feed)
-    sessions = feed.sessions(start, min(end or newest, newest))
+    sessions = feed.sessions(start, min(end, feed.last_closed()) if end else _settled(feed))
     parts = _parts(feed, symbols, sessions, again=again) if sessions else []
     total, done, bars = sum(len(names) for names, _, _ in parts), 0, 0
     news: list[MarketFinding] = []
@@ -145,11 +145,17 @@ def _load_part(feed: Feed, names: tuple[str, ...], first: date, last: date, *, a
             for symbol in names:
                 store.market.remove(symbol)
                 store.market.uncover(symbol)
-            store.market.resolve(store.market.findings(symbols=names, only_open=True), "loaded again", now)
+            store.market.resolve(_about_bars(feed, names), "loaded again", now)
         taken = take_in(feed, answers)
         store.market.cover(names, first, last, now)
         taken.findings = list(store.market.put_findings(taken.findings))
     return taken
+
+
+def _about_bars(feed: Feed, names: Collection[str]) -> list[MarketFinding]:
+    """Open findings of names that other bars may end."""
+    found = feed.store.market.findings(symbols=names, only_open=True)
+    return [one for one in found if one.kind not in (FindingKind.RENAMED, FindingKind.GONE)]
 
 
 def adopt(feed: Feed, symbols: Iterable[str]) -> None:

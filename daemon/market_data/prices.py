@@ -29,9 +29,10 @@ def tracked(house: House) -> tuple[str, ...]:
 
 
 def history_start(house: House) -> date:
-    """How far back the settings want prices."""
+    """How far back the settings want prices; not before the calendar begins."""
     today = feed_of(house).today
-    return today.replace(year=today.year - house.settings.history.load_years, day=min(today.day, 28))
+    wanted = today.replace(year=today.year - house.settings.history.load_years, day=min(today.day, 28))
+    return max(wanted, house.calendar.sessions[0].session)
 
 
 def ready_prices(house: House, watcher: Watcher) -> None:

@@ -84,7 +84,7 @@ def review(feed: Feed, names: Iterable[str], answers: Sequence[Answer]) -> tuple
     if session < feed.today:  # what happens before the next open has no bar to show for it yet
         notices += feed.store.actions.notices(wanted, session + timedelta(days=1), feed.today)
     last_bars = {}
-    for symbol in {one.symbol for one in (*ended, *notices)}:
+    for symbol in {one.symbol for one in ended} | {one.symbol for one in notices}:
         bar = market.last_before(symbol)
         if bar is not None:
             last_bars[symbol] = bar.session

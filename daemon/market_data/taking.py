@@ -13,7 +13,7 @@ from daemon.market_data.quarantine import Judged, corrections, gaps, moves, sift
 from state.records import CorporateNotice, DailyBar
 from state.store import FindingKind, MarketFinding
 from state.store.actions import without_repeats
-from state.store.market import SPOILING
+from state.store.market import EVERY_SYMBOL, SPOILING
 
 
 @dataclass
@@ -35,8 +35,10 @@ def take_in(feed: Feed, answers: Iterable[Answer], excused: Collection[date] = (
         stored = stored_bars(feed, answer.symbols, answer.start, answer.end)
         notices = notices_of(feed, answer.symbols, answer.start - timedelta(days=14), answer.end)
         known: dict[str, list[MarketFinding]] = {}
-        for one in feed.store.market.findings(symbols=frozenset(answer.symbols), only_open=True):
-            known.setdefault(one.symbol, []).append(one)
+        for one in feed.store.market.findings(symbols={*answer.symbols, EVERY_SYMBOL}):
+            if one.is_open or one.is_accepted:
+                known.setdefault(one.symbol, []).append(one)
+        lacking = frozenset({*excused, *(one.session for one in known.get(EVERY_SYMBOL, ()))})
         for symbol in answer.symbols:
             name = _Name(
                 feed=feed,
@@ -44,9 +46,9 @@ def take_in(feed: Feed, answers: Iterable[Answer], excused: Collection[date] = (
                 sessions=sessions,
                 stored=stored.get(symbol, {}),
                 notices=notices.get(symbol, ()),
-                open=known.get(symbol, ()),
+                found_before=known.get(symbol, ()),
                 recent_from=recent_from,
-                excused=frozenset(excused),
+                excused=lacking,
             )
             name.take(judged.get(symbol, Judged((), ())), taken)
     feed.store.market.add(taken.bars)
@@ -73,7 +75,7 @@ class _Name:
     sessions: tuple[date, ...]
     stored: Mapping[date, DailyBar]
     notices: Sequence[CorporateNotice]
-    open: Sequence[MarketFinding]
+    found_before: Sequence[MarketFinding]  # open, or accepted by a person
     recent_from: date
     excused: frozenset[date]
 
@@ -144,14 +146,16 @@ class _Name:
         self, present: Collection[date], earlier: DailyBar | None, unfit: Collection[date]
     ) -> list[MarketFinding]:
         """Sessions without a bar, from the beginning of the name's life or of what was asked for."""
+        if len(present) == len(self.sessions):
+            return []
         if earlier is not None:
             life = self.feed.sessions(earlier.session + timedelta(days=1), self.sessions[-1])
         else:
             asked = self.feed.store.market.coverage([self.symbol]) if not present else {}
             first = asked[self.symbol].first_session if asked else self.sessions[0]
             life = self.feed.sessions(min(present, default=min(first, self.sessions[0])), self.sessions[-1])
-        unfit_before = (one.session for one in self.open if one.kind in (FindingKind.ZERO, FindingKind.DISORDER))
-        excused = {*self.excused, *unfit, *unfit_before}
+        no_bars = (FindingKind.ZERO, FindingKind.DISORDER)
+        excused = {*self.excused, *unfit, *(one.session for one in self.found_before if one.kind in no_bars)}
         found = gaps(self.symbol, life, present, excused, self.feed.clock.now(), is_known=earlier is not None)
         return list(found)
 
@@ -175,7 +179,7 @@ class _Name:
         market, now = self.feed.store.market, self.feed.clock.now()
         same = {session for session in common if told[session].close == self.stored[session].close}
         missing = {FindingKind.GAP, FindingKind.ZERO, FindingKind.DISORDER}
-        for one in self.open:
+        for one in self.found_before:
             if one.kind in missing and one.session in present and one.session not in wrong:
                 market.resolve([one], "the source told the bar later", now)
             elif one.kind is FindingKind.CORRECTED and one.session in same:

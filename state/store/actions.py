@@ -22,6 +22,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import select
@@ -130,18 +131,18 @@ class CorporateActions:
 
 def without_repeats(actions: Sequence[CorporateAction]) -> tuple[CorporateAction, ...]:
     """The actions without those that tell an event again, by ex-date and id."""
-    kept: list[CorporateAction] = []
+    kept: dict[tuple[object, ...], list[CorporateAction]] = {}
     answered: set[tuple[str, str]] = set()  # (action, account): one announcement answers for one line of an account
     for action in sorted(actions, key=lambda each: (each.action_id.startswith(_DERIVED), each.ex_date, each.action_id)):
-        account_id = _account_of(action)
-        same = (one for one in kept if _is_same(one, action) and (one.action_id, account_id) not in answered)
+        account_id, alike = _account_of(action), kept.setdefault(_terms(action), [])
+        same = (one for one in alike if _is_same(one, action) and (one.action_id, account_id) not in answered)
         found = next(same, None)
         if found is None:
-            kept.append(action)
+            alike.append(action)
             found = action
         if account_id:
             answered.add((found.action_id, account_id))
-    return tuple(sorted(kept, key=lambda each: (each.ex_date, each.action_id)))
+    return tuple(sorted(chain.from_iterable(kept.values()), key=lambda each: (each.ex_date, each.action_id)))
 
 
 def _account_of(action: CorporateAction) -> str:
@@ -150,9 +151,7 @@ def _account_of(action: CorporateAction) -> str:
 
 
 def _is_same(told: CorporateAction, again: CorporateAction) -> bool:
-    """True when `again` tells the event that `told` does."""
-    if _terms(told) != _terms(again):
-        return False
+    """True when `again`, of the same terms, tells the event that `told` does."""
     if not _account_of(again):
         return told.ex_date == again.ex_date
     late = (again.ex_date - told.ex_date).days

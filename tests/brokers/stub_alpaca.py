@@ -24,6 +24,20 @@ OPEN_CLOCK = {
     "next_close": "2026-10-08T16:00:00-04:00",
 }
 
+OURS = "ad78ddf9-eadd-49e7-b451-eebfcf25ff04"
+TAKEN = {
+    "id": OURS,
+    "client_order_id": "a-1",
+    "created_at": "2026-10-08T15:10:21.371060727Z",
+    "symbol": "KO",
+    "side": "buy",
+    "qty": "10",
+    "filled_qty": "0",
+    "type": "market",
+    "time_in_force": "day",
+    "status": "pending_new",
+}
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -77,6 +91,10 @@ class StubAlpaca:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """Stop listening."""
         self.let_go.set()
         self._server.shutdown()
         self._server.server_close()

@@ -162,7 +162,7 @@ class TestSettledCash:
         reader.account()
         account = reader.account()
         first, second = stub.queries("/v2/account/activities")
-        assert (first["after"], second["after"]) == ("2026-10-01T04:00:00Z", "2026-10-08T14:45:00Z")
+        assert (first["after"], second["after"]) == ("2026-10-08T03:59:59Z", "2026-10-08T14:45:00Z")
         assert account.settled_cash == account.cash - 107
 
     def test_a_lower_figure_of_the_brokers_own_is_believed(self, stub: StubAlpaca, reader: AlpacaReader) -> None:

@@ -59,22 +59,34 @@ def test_a_read_does_not_wait_longer_than_it_may(clock: Time) -> None:
 
 def test_what_the_server_counts_is_believed_both_ways(clock: Time) -> None:
     calls = budget(clock)
-    calls.hear(200, 25)  # another program uses the same keys
+    calls.hear(200, 25, None)  # another program uses the same keys
     assert drawn(calls) == 5
-    calls.hear(200, 150)
+    calls.hear(200, 150, None)
     assert drawn(calls) == 130
+
+
+def test_where_the_server_counts_by_the_minute_calls_come_back_with_its_next_minute(clock: Time) -> None:
+    calls = budget(clock)
+    calls.hear(200, 20, 45)
+    clock.seconds += 30
+    assert not calls.take_now()
+    calls.take(patience_s=20)
+    assert sum(clock.slept) == pytest.approx(15, abs=0.1)
+    assert drawn(calls) == 179
 
 
 def test_a_limit_of_ones_own_is_counted_here(clock: Time) -> None:
     calls = budget(clock, 60)
     drawn(calls)
-    calls.hear(200, 199)
+    calls.hear(200, 199, 60)
     assert drawn(calls) == 0
+    clock.seconds += 1
+    assert drawn(calls) == 1
 
 
 def test_a_server_that_allows_less_than_was_set_is_believed(clock: Time) -> None:
     calls = budget(clock, 10_000)
-    calls.hear(200, 200)
+    calls.hear(200, 200, 60)
     assert drawn(calls) == 180
 
 

@@ -55,9 +55,7 @@ class TestQuotes:
         assert reader.quotes(["KO"]) == {"KO": Quote("KO", D("86.87"), D("86.89"), D("86.88"), at)}
         assert stub.queries("/v2/stocks/snapshots") == [{"symbols": "KO", "feed": "iex"}]
 
-    @pytest.mark.parametrize(
-        ("missing", "last"), [(("latestTrade",), "86.5"), (("latestTrade", "dailyBar"), "85.82")]
-    )
+    @pytest.mark.parametrize(("missing", "last"), [(("latestTrade",), "86.5"), (("latestTrade", "dailyBar"), "85.82")])
     def test_without_a_trade_the_last_price_is_a_close(
         self, stub: StubAlpaca, reader: AlpacaReader, missing: tuple[str, ...], last: str
     ) -> None:
@@ -117,13 +115,17 @@ def bar(day: str, close: float, volume: int | None = 100) -> dict[str, object]:
     return {"t": f"{day}T04:00:00Z", "o": close, "h": close, "l": close, "c": close, "v": volume, "n": 1, "vw": close}
 
 
-class TestDailyBars:
-    RAW = {"KO": [bar("2026-10-06", 85.82), bar("2026-10-07", 86.1, 5)], "PEP": [bar("2026-10-06", 150)]}  # noqa: RUF012
-    ALL = {"KO": [bar("2026-10-06", 85.02), bar("2026-10-07", 86.1)], "PEP": [bar("2026-10-06", 149.5)]}  # noqa: RUF012
+RAW = {"KO": [bar("2026-10-06", 85.82), bar("2026-10-07", 86.1, 5)], "PEP": [bar("2026-10-06", 150)]}
+ALL = {"KO": [bar("2026-10-06", 85.02), bar("2026-10-07", 86.1)], "PEP": [bar("2026-10-06", 149.5)]}
 
-    def tell(self, stub: StubAlpaca) -> None:
+
+class TestDailyBars:
+    def tell(self, stub: StubAlpaca, *more: dict[str, object]) -> None:
+        """Answer with RAW or ALL, and more bars of KO."""
+
         def answer(asked: Asked) -> object:
-            return {"bars": self.RAW if asked.query["adjustment"] == "raw" else self.ALL, "next_page_token": None}
+            told = RAW if asked.query["adjustment"] == "raw" else ALL
+            return {"bars": {**told, "KO": [*told["KO"], *more]}, "next_page_token": None}
 
         stub.says("/v2/stocks/bars", answer)
 
@@ -145,14 +147,8 @@ class TestDailyBars:
         assert [each["adjustment"] for each in stub.queries("/v2/stocks/bars")] == ["all", "raw"]
 
     def test_a_session_in_progress_is_left_out(self, stub: StubAlpaca, reader: AlpacaReader) -> None:
-        self.tell(stub)
-        self.RAW["KO"].append(bar("2026-10-08", 99))
-        self.ALL["KO"].append(bar("2026-10-08", 99))
-        try:
-            assert max(each.session for each in reader.daily_bars(["KO"], TUESDAY, date(2026, 12, 31))) == WEDNESDAY
-        finally:
-            self.RAW["KO"].pop()
-            self.ALL["KO"].pop()
+        self.tell(stub, bar("2026-10-08", 99))
+        assert max(each.session for each in reader.daily_bars(["KO"], TUESDAY, date(2026, 12, 31))) == WEDNESDAY
 
     @pytest.mark.parametrize("at", ["2026-10-08T16:00:00-04:00", "2026-10-08T16:15:59-04:00"])
     def test_a_close_that_is_not_shown_yet_is_waited_for(self, stub: StubAlpaca, reader: AlpacaReader, at: str) -> None:
@@ -181,17 +177,16 @@ class TestDailyBars:
         assert reader.daily_bars(["KO"], WEDNESDAY, WEDNESDAY)[-1].session == WEDNESDAY
 
     def test_in_winter_days_begin_an_hour_later(self, stub: StubAlpaca, reader: AlpacaReader) -> None:
-        self.tell(stub)
         it_is(stub, "2026-11-03T12:00:00-05:00")
         day = date(2026, 11, 2)
-        self_bars = {"KO": [{**bar("2026-11-02", 80), "t": "2026-11-02T05:00:00Z"}]}
-        stub.says("/v2/stocks/bars", {"bars": self_bars, "next_page_token": None})
+        winter = {**bar("2026-11-02", 80), "t": "2026-11-02T05:00:00Z"}
+        stub.says("/v2/stocks/bars", {"bars": {"KO": [winter]}, "next_page_token": None})
         assert [each.session for each in reader.daily_bars(["KO"], day, day)] == [day]
         assert stub.queries("/v2/stocks/bars")[0]["start"] == "2026-11-02T05:00:00Z"
 
     def test_a_session_without_both_closes_is_absent(self, stub: StubAlpaca, reader: AlpacaReader) -> None:
         def answer(asked: Asked) -> object:
-            rows = self.RAW["KO"] if asked.query["adjustment"] == "raw" else self.ALL["KO"][:1]
+            rows = RAW["KO"] if asked.query["adjustment"] == "raw" else ALL["KO"][:1]
             return {"bars": {"KO": rows}, "next_page_token": None}
 
         stub.says("/v2/stocks/bars", answer)
@@ -212,6 +207,12 @@ class TestDailyBars:
 
 
 class TestBarsForALoader:
+    def test_history_is_loaded_without_asking_for_the_time_again(self, stub: StubAlpaca, reader: AlpacaReader) -> None:
+        stub.says("/v2/stocks/bars", {"bars": RAW, "next_page_token": None})
+        for _ in range(5):
+            reader.daily_bars(["KO"], TUESDAY, WEDNESDAY)
+        assert (stub.count("/v2/clock"), stub.count("/v2/calendar"), stub.count("/v2/stocks/bars")) == (1, 1, 10)
+
     def test_pages_are_fetched_as_the_iteration_comes_to_them(self, stub: StubAlpaca, reader: AlpacaReader) -> None:
         pages = {
             None: {"bars": {"KO": [bar("2026-10-06", 85.82)]}, "next_page_token": "two"},

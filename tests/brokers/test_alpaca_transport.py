@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
+from traceback import TracebackException
 
 import pytest
 import stamina
@@ -15,7 +17,7 @@ from stub_alpaca import HANGS, KEYS, OPEN_CLOCK, Said, StubAlpaca, Time, stubbed
 
 from brokers.alpaca import AlpacaReader, Endpoints
 from brokers.alpaca.door import ForbiddenRequestError
-from brokers.errors import BrokerUnavailable, NotAuthorized, OutcomeUnknown
+from brokers.errors import BrokerError, BrokerUnavailable, NotAuthorized, OutcomeUnknown
 from brokers.protocol import OrderDesk
 from state.records import OrderRequest, Side
 
@@ -163,6 +165,34 @@ class TestWhereKeysGo:
                     ask()
                 assert KEYS.secret_key not in str(raised.value)
                 assert KEYS.key_id not in str(raised.value)
+
+    @pytest.mark.parametrize(
+        "answer",
+        [Said({"message": "x"}, 500), Said(HTML), Said({"message": "no"}, 401), HANGS],
+        ids=["500", "page", "401", "hang"],
+    )
+    def test_a_traceback_with_every_variable_in_it_shows_no_key(self, stub: StubAlpaca, answer: Said) -> None:
+        stamina.set_testing(True, attempts=1)
+        stub.says("/v2/orders", answer, method="POST")
+        stub.says("/v2/positions", answer)
+        with stubbed_broker(stub, timeouts=(1.0, 0.05)) as broker:
+            for ask in (lambda: broker.submit(ORDER), broker.positions):
+                with pytest.raises(BrokerError) as raised:
+                    ask()
+                told = "".join(TracebackException.from_exception(raised.value, capture_locals=True).format())
+                assert KEYS.secret_key not in told
+                assert KEYS.key_id not in told
+
+    def test_no_log_has_a_key_in_it_however_much_is_logged(
+        self, stub: StubAlpaca, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.DEBUG)
+        stub.says("/v2/positions", Said({"message": "x"}, 500))
+        with stubbed_broker(stub) as broker, pytest.raises(BrokerUnavailable):
+            broker.positions()
+        assert "/v2/positions" in caplog.text
+        assert KEYS.secret_key not in caplog.text
+        assert KEYS.key_id not in caplog.text
 
 
 class TestBadAnswers:

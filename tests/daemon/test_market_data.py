@@ -142,6 +142,24 @@ def test_a_name_of_another_history_can_be_loaded_again(shop: Opened) -> None:
     assert the.open() == []
 
 
+def test_loading_again_forgives_nothing_that_is_still_there(shop: Opened) -> None:
+    the = shop()
+    move(the, "AAA", 150, "0.5")
+    move(the, "BBB", 150, "0.5")
+    loaded(the)
+    accept_one = [one for one in the.store.market.findings() if one.symbol == "BBB"]
+    the.store.market.accept(accept_one, "me", "I saw it happen", the.clock.now())
+    the.source.others.append(rename_notice("CCC", DAYS[180], "XYZ"))
+    the.source.closes["CCC"] = {day: close for day, close in the.source.closes["CCC"].items() if day < DAYS[180]}
+    load_history(the.feed, ["CCC"], DAYS[0], again=True)
+    before = the.open()
+    load_history(the.feed, ["AAA", "BBB", "CCC"], DAYS[0], again=True)
+    assert the.open() == before
+    assert {(name, kind.value) for name, _, kind in before} == {("AAA", "jump"), ("CCC", "gap"), ("CCC", "renamed")}
+    assert max(the.series("AAA")) == DAYS[149]
+    assert max(the.series("BBB")) == DAYS[200]
+
+
 # ------------------------------------------------------------------ every evening
 
 
@@ -245,6 +263,11 @@ def move(the: Shop, name: str, session: int, factor: str) -> None:
     }
 
 
+def accept(the: Shop, why: str) -> None:
+    """A person takes everything that is open for right."""
+    the.store.market.accept(the.store.market.findings(only_open=True), "me", why, the.clock.now())
+
+
 def test_a_fall_that_nothing_explains_is_not_used_until_a_person_takes_it_for_right(shop: Opened) -> None:
     the = loaded(shop())
     move(the, "BBB", 201, "0.45")
@@ -256,9 +279,7 @@ def test_a_fall_that_nothing_explains_is_not_used_until_a_person_takes_it_for_ri
     assert max(the.series("BBB")) == DAYS[200], "nor is anything that rests on it"
     assert "BBB" not in the.store.market.last_closes()
     assert the.store.market.newest_closes(["BBB"]) == {"BBB": the.source.closes["BBB"][DAYS[200]]}
-    the.on(203).store.market.resolve(
-        the.store.market.findings(only_open=True), "bankruptcy, in the papers", the.clock.now()
-    )
+    accept(the.on(203), "bankruptcy, in the papers")
     assert evening(the, 203).rewritten
     assert returns(the.series("BBB")) == at_once(the, "BBB")
     assert the.open() == [], "it is not found again"
@@ -487,7 +508,7 @@ def test_a_session_that_half_the_names_never_get_is_one_finding(shop: Opened) ->
     assert DAYS[201] in the.series("JJJ")
     assert DAYS[201] not in the.series("AAA")
     the.source.told.clear()
-    assert evening(the, 203).rewritten
+    assert evening(the, 203).rewritten, "the source has found them after all"
     assert the.open() == []
     assert returns(the.series("AAA")) == at_once(the, "AAA")
 
@@ -497,8 +518,13 @@ def test_a_day_on_which_the_exchange_stayed_closed_is_one_finding(shop: Opened) 
     the = loaded(shop())
     without(the, 201, NAMES)
     assert not evening(the, 201).is_complete
-    assert evening(the, 202).is_complete
-    assert the.open() == [("*", DAYS[201], FindingKind.SESSION)]
+    for session in range(202, 210):
+        assert evening(the, session).is_complete
+        assert the.open() == [("*", DAYS[201], FindingKind.SESSION)]
+    accept(the, "a day of mourning")
+    evening(the, 210)
+    load_history(the.feed, NAMES, DAYS[0], again=True)
+    assert the.open() == []
 
 
 def test_a_first_load_tells_such_a_day_once_as_well(shop: Opened) -> None:

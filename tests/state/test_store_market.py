@@ -137,16 +137,31 @@ def test_an_open_finding_takes_the_newer_words_and_keeps_the_day_it_was_found(st
     assert store.market.findings() == (replace(told, found_at=NOW),)
 
 
-def test_what_was_accepted_comes_back_only_as_something_else(store: Store) -> None:
+def test_what_a_person_accepted_comes_back_only_as_something_else(store: Store) -> None:
     found = finding(FindingKind.CORRECTED, DAYS[1], detail="10 is now 11")
     store.market.put_findings([found])
-    store.market.resolve([found], "looked it up", NOW)
+    store.market.accept([found], "me", "looked it up", NOW)
     assert store.market.put_findings([found]) == ()
     [kept] = store.market.findings()
-    assert (kept.resolution, kept.resolved_at) == ("looked it up", NOW)
+    assert (kept.resolution, kept.resolved_at, kept.is_accepted) == ("accepted by me: looked it up", NOW, True)
     other = finding(FindingKind.CORRECTED, DAYS[1], detail="10 is now 12")
     assert store.market.put_findings([other]) == (other,)
     assert store.market.findings(only_open=True) == (other,)
+
+
+def test_what_ended_by_itself_comes_back_when_it_is_found_again(store: Store) -> None:
+    found = finding(FindingKind.JUMP, DAYS[1])
+    store.market.put_findings([found])
+    store.market.resolve([found], "told anew", NOW)
+    assert store.market.put_findings([found]) == (found,)
+    assert store.market.findings(only_open=True) == (found,)
+
+
+def test_a_finding_that_ends_as_it_is_found_is_no_news(store: Store) -> None:
+    small = replace(finding(FindingKind.CORRECTED, DAYS[1]), resolved_at=NOW, resolution="a cent")
+    assert store.market.put_findings([small]) == ()
+    assert store.market.put_findings([replace(small, found_at=NOW + timedelta(days=1))]) == ()
+    assert store.market.findings() == (small,)
 
 
 def test_a_finding_is_ended_once(store: Store) -> None:
