@@ -74,8 +74,8 @@ _KINDS = {
 # ------------------------------------------------------------------ one line, one row
 
 
-def transaction_of(activity: Activity, account: Account, client_order_id: str | None = None) -> Transaction:
-    """The journal row of one broker activity, under the broker's own id."""
+def transaction_of(activity: Activity, account: Account) -> Transaction:
+    """The journal row of one broker activity, under the broker's own id; which order of ours it filled is not in it."""
     if activity.kind is ActivityKind.FILL:
         kind = TransactionKind.BUY if activity.side is Side.BUY else TransactionKind.SELL
     else:
@@ -96,7 +96,6 @@ def transaction_of(activity: Activity, account: Account, client_order_id: str | 
         executed_at=activity.occurred_at,
         settle_date=activity.settle_date,
         order_id=activity.broker_order_id,
-        client_order_id=client_order_id,
         lots=activity.lots,
         ratio_new=activity.ratio_new,
         ratio_old=activity.ratio_old,
@@ -204,11 +203,10 @@ def lines_of(house: House, account: Account, activities: Iterable[Activity]) -> 
     """The lines told, each once, beside what the journal has of them."""
     told = {activity.activity_id: activity for activity in activities}
     versions = house.store.journal.versions(told)
-    lines = []
-    for activity_id, activity in told.items():
-        row = transaction_of(activity, account, _our_order(house, activity))
-        lines.append(_line(activity, row, versions.get(activity_id, [])))
-    return lines
+    return [
+        _line(activity, transaction_of(activity, account), versions.get(activity_id, []))
+        for activity_id, activity in told.items()
+    ]
 
 
 def _line(activity: Activity, row: Transaction, known: Sequence[Transaction]) -> Line:
@@ -268,6 +266,7 @@ def take(house: House, account: Account, lines: Sequence[Line]) -> tuple[Transac
         if not line.is_new and not line.is_changed:
             continue
         row = line.row if line.is_new else line.correction()
+        row = replace(row, client_order_id=_our_order(house, line.activity))
         rows.append(row)
         _keep_fill(house, line, row)
         _keep_action(house, account, line)

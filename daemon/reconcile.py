@@ -23,12 +23,13 @@ beside ours and never used: it is an average over days, and moves by other rules
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
+from functools import cached_property
 
 from daemon.clock import NEW_YORK
 from daemon.house import House
@@ -175,11 +176,11 @@ def differences(house: House, account: Account, positions: Iterable[BrokerPositi
         if house.ledger.why_unreadable(symbol) is None
     }
     off = {symbol: off[symbol] for symbol in sorted(off) if off[symbol]}
-    found = []
+    facts, found = _Facts(house, account, off), []
     for symbol in off:
         position = theirs.get(symbol)
         has = position.quantity if position else ZERO
-        cause, evidence = _Case(house, account, symbol, ours.get(symbol, ZERO), has, off).cause()
+        cause, evidence = _Case(facts, symbol, ours.get(symbol, ZERO), has).cause()
         found.append(
             Difference(
                 account_id=account.account_id,
@@ -202,18 +203,49 @@ def _basis(ledger: Ledger, account: Account, symbol: str) -> Decimal | None:
     return sum((lot.basis for lot in lots), ZERO)
 
 
-class _Case:
-    """What is known around one difference."""
+class _Facts:
+    """What is known of an account around its differences; looked up when the first of them asks."""
 
-    def __init__(
-        self, house: House, account: Account, symbol: str, ours: Decimal, theirs: Decimal, off: Mapping[str, Decimal]
-    ) -> None:
-        self.house, self.account, self.symbol = house, account, symbol
-        self.ours, self.theirs, self.missing = ours, theirs, theirs - ours
-        self.off = off
+    def __init__(self, house: House, account: Account, off: Mapping[str, Decimal]) -> None:
+        self.house, self.account = house, account
+        self.off = off  # the broker's shares less ours, of the symbols that differ
         self.today = house.clock.now().astimezone(NEW_YORK).date()
-        self.rows = house.store.journal.about(account.account_id, symbol)
-        self.notices = self._told_of([symbol])
+
+    @cached_property
+    def coming(self) -> Mapping[str, tuple[Decimal, tuple[str, ...]]]:
+        """By symbol, shares that our orders of today have filled (sold ones negative) and the history does not tell
+        yet, and those orders."""
+        orders = self.house.store.orders
+        told: dict[str | None, Decimal] = {}
+        for fill in orders.fills(session_start=self.house.clock.now() - RECENT):
+            told[fill.client_order_id] = told.get(fill.client_order_id, ZERO) + fill.quantity
+        coming: dict[str, tuple[Decimal, tuple[str, ...]]] = {}
+        for intent in orders.list(account_id=self.account.account_id, session=self.today):
+            rest = intent.filled_quantity - told.get(intent.client_order_id, ZERO)
+            if rest > 0:
+                shares, ids = coming.get(intent.symbol, (ZERO, ()))
+                coming[intent.symbol] = shares + intent.side.sign * rest, (*ids, intent.client_order_id)
+        return coming
+
+    @cached_property
+    def split_without_ratio(self) -> frozenset[str]:
+        """Symbols of which a split was booked without its ratio."""
+        asked = open_questions(self.house.store, self.account.account_id)
+        return frozenset(each.symbol for each in asked if each.question_id.startswith(SPLIT))
+
+    def told_of(self, symbols: Iterable[str]) -> tuple[CorporateNotice, ...]:
+        """What issuers announced of these symbols for these weeks."""
+        return self.house.store.actions.notices(symbols, self.today - BOOKED_WITHIN, self.today + BOOKED_WITHIN)
+
+
+class _Case:
+    """One difference."""
+
+    def __init__(self, facts: _Facts, symbol: str, ours: Decimal, theirs: Decimal) -> None:
+        self.facts, self.account, self.symbol = facts, facts.account, symbol
+        self.ours, self.theirs, self.missing = ours, theirs, theirs - ours
+        self.rows = facts.house.store.journal.about(self.account.account_id, symbol)
+        self.notices = facts.told_of([symbol])
 
     def cause(self) -> tuple[Cause, str]:
         """The first cause with evidence, and the evidence."""
@@ -232,22 +264,11 @@ class _Case:
         return Cause.UNKNOWN, self._ratio_nobody_announced() or "Nothing in the broker's history explains it."
 
     def _fill_on_its_way(self) -> str:
-        orders = self.house.store.orders
-        fills = orders.fills(session_start=self.house.clock.now() - RECENT)
-        told: dict[str | None, Decimal] = {}
-        for fill in fills:
-            told[fill.client_order_id] = told.get(fill.client_order_id, ZERO) + fill.quantity
-        coming, named = ZERO, []
-        for intent in orders.list(account_id=self.account.account_id, session=self.today):
-            rest = intent.filled_quantity - told.get(intent.client_order_id, ZERO)
-            if intent.symbol == self.symbol and rest > 0:
-                coming += intent.side.sign * rest
-                named.append(intent.client_order_id)
+        coming, orders = self.facts.coming.get(self.symbol, (ZERO, ()))
         if not coming or coming != self.missing:
             return ""
-        return (
-            f"Our order {', '.join(named)} is filled by {_shares(abs(coming))} shares more than the history tells yet."
-        )
+        shares = _shares(abs(coming))
+        return f"Our order {', '.join(orders)} is filled by {shares} shares more than the history tells yet."
 
     def _transfer(self) -> str:
         moved = ZERO
@@ -261,7 +282,7 @@ class _Case:
         return ""
 
     def _counts(self, row: Transaction) -> bool:
-        return row.transaction_id not in self.house.ledger.superseded
+        return row.transaction_id not in self.facts.house.ledger.superseded
 
     def _split(self) -> str:
         ratios = {
@@ -274,12 +295,7 @@ class _Case:
                 ratio = f"{_shares(new)}:{_shares(old)}"
                 return f"The quotient is that of the split {ratio} with ex-date {ex_date}, booked on one side only."
         quotient = self._quotient()
-        asked = [
-            each
-            for each in open_questions(self.house.store, self.account.account_id)
-            if each.symbol == self.symbol and each.question_id.startswith(SPLIT)
-        ]
-        if asked and quotient is not None:
+        if self.symbol in self.facts.split_without_ratio and quotient is not None:
             ratio = f"{quotient.numerator}:{quotient.denominator}"
             return f"The broker booked a split without its ratio; {ratio} explains the quotient exactly."
         return ""
@@ -302,10 +318,10 @@ class _Case:
         return f"Nothing in the broker's history explains it; the quotient is exactly {ratio}, as after a split."
 
     def _symbol_change(self) -> str:
-        for other, off in self.off.items():
+        for other, off in self.facts.off.items():
             if other == self.symbol or off != -self.missing:
                 continue
-            for each in self._told_of([self.symbol, other]):
+            for each in self.facts.told_of([self.symbol, other]):
                 pair = {each.symbol, each.action.to_symbol if each.action else None}
                 if pair == {self.symbol, other}:
                     return (
@@ -313,9 +329,6 @@ class _Case:
                         f"another symbol from {each.ex_date} on."
                     )
         return ""
-
-    def _told_of(self, symbols: Sequence[str]) -> tuple[CorporateNotice, ...]:
-        return self.house.store.actions.notices(symbols, self.today - BOOKED_WITHIN, self.today + BOOKED_WITHIN)
 
     def _issuer_action(self) -> str:
         told = [each for each in self.notices if each.needs_person or self._moves_shares(each)]
@@ -339,7 +352,7 @@ class _Case:
             if row.kind in traded
             and row.source == self.account.broker
             and row.client_order_id is None
-            and row.trade_date > self.today - RECENT
+            and row.trade_date > self.facts.today - RECENT
             and self._counts(row)
         ]
         if not by_hand:
@@ -354,10 +367,10 @@ class _Case:
     def _before_history(self) -> str:
         if self.missing < 0 or any(self._counts(row) and row.quantity for row in self.rows):
             return ""
-        begins = self.house.store.journal.first_day(self.account.account_id)
+        begins = self.facts.house.store.journal.first_day(self.account.account_id)
         since = f" since {begins}" if begins else ""
         return f"The broker's history, as far as it reaches{since}, does not tell where the shares come from."
 
     def _recent(self, kind: TransactionKind) -> list[Transaction]:
-        since = self.today - BOOKED_WITHIN
+        since = self.facts.today - BOOKED_WITHIN
         return [row for row in self.rows if row.kind is kind and row.trade_date > since and self._counts(row)]

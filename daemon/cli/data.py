@@ -263,7 +263,8 @@ def _print_constituents(file: Path, found: Constituents) -> None:
     ranked = sorted(zip(found.weights, found.symbols, strict=True), key=lambda pair: (-pair[0], pair[1]))
     out.print(
         f"{file}: layout {found.source_layout}, as of {found.as_of or 'no day told'}, {len(found.symbols)} names, "
-        f"{len(found.sectors)} with a sector."
+        f"{len(found.sectors)} with a sector.",
+        soft_wrap=True,
     )
     rows = table(f"The largest {min(LARGEST, len(ranked))}", "name", ">weight", "sector")
     for weight, symbol in ranked[:LARGEST]:

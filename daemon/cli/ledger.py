@@ -164,7 +164,8 @@ def _print_import(found: Import, *, dry_run: bool) -> None:
 
     out = console()
     would = "would be imported; nothing was written" if dry_run else "imported"
-    out.print(visible(f"{found.path}: {len(found.rows)} rows {would}. Already known: {found.known}."), markup=False)
+    told = f"{found.path}: {len(found.rows)} rows {would}. Already known: {found.known}."
+    out.print(visible(told), markup=False, soft_wrap=True)
     if not found.rows:
         return
     lots = _titled("Open lots of these accounts and symbols", *IMPORTED_COLUMNS)
