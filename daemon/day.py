@@ -20,7 +20,9 @@ from daemon.halt import halt, is_halted
 from daemon.house import House
 from daemon.market_data import before_open, data_locks, take_session
 from daemon.market_data import tell as tell_of_prices
+from daemon.rereading import reread
 from daemon.sync import Snapshot
+from daemon.updates import settle
 from daemon.wash_calendar_file import keep_current
 from state.lots import LedgerError
 from state.reasons import ReasonCode, because
@@ -116,6 +118,9 @@ def _mark(house: House, snapshot: Snapshot, task: Task) -> None:
 
 def evening(house: House, account: Account) -> None:
     """Take in the day's fills and closes, end what did not end, tell of harvests, write the day's figures."""
+    if house.brokers[account.account_id].capabilities.amends_history:
+        settle(house, account)
+        reread(house, account)
     snapshot = observed(house, account)
     session = snapshot.session
     if session is None:
@@ -215,18 +220,30 @@ def _write_performance(house: House, snapshot: Snapshot) -> None:
 
 
 def _flows(house: House, snapshot: Snapshot, previous: PerformanceRow | None) -> tuple[Decimal, Decimal, Decimal]:
-    """Deposits less withdrawals, purchases and sales since the previous row, in USD."""
-    account_id = snapshot.account.account_id
+    """Money and shares from outside less what went out, purchases and sales since the previous row, in USD.
+
+    Shares from outside count at today's price. A row that corrects another counts for what it changes. An account that
+    has a past when it is first looked after begins with what it is worth.
+    """
+    account_id, session = snapshot.account.account_id, snapshot.session
     since = house.store.agenda.done_at(previous.session, Task.EVENING.value, account_id) if previous else None
+    rows = house.store.journal.since(account_id, since)
+    if previous is None and session is not None and any(row.trade_date < session.session for row in rows):
+        return snapshot.nav.quantize(CENT), ZERO, ZERO
+    corrected = house.store.journal.versions(row.supersedes for row in rows if row.supersedes is not None)
+    counted = [(row, 1) for row in rows] + [(versions[0], -1) for versions in corrected.values()]
     flow = bought = sold = ZERO
-    for row in house.store.journal.since(account_id, since):
+    for row, sign in counted:
         if row.kind in (TransactionKind.DEPOSIT, TransactionKind.WITHDRAWAL):
-            flow += row.amount
+            flow += sign * row.amount
+        elif row.kind in (TransactionKind.SHARES_IN, TransactionKind.SHARES_OUT):
+            came = sign if row.kind is TransactionKind.SHARES_IN else -sign
+            flow += came * row.quantity * snapshot.prices.get(row.symbol or "", ZERO)
         elif row.kind is TransactionKind.BUY:
-            bought += row.quantity * row.price
+            bought += sign * row.quantity * row.price
         elif row.kind is TransactionKind.SELL:
-            sold += row.quantity * row.price
-    return flow, bought.quantize(CENT), sold.quantize(CENT)
+            sold += sign * row.quantity * row.price
+    return flow.quantize(CENT), bought.quantize(CENT), sold.quantize(CENT)
 
 
 def _tracking(house: House, snapshot: Snapshot) -> tuple[float | None, str]:

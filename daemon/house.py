@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 import numpy as np
@@ -28,6 +28,8 @@ from state.store import Store
 from strategy.history import BenchmarkPath, benchmark_path, extended, history_from_closes, period_of, weights_today
 from strategy.risk import HistoryTooShortError, RiskModel, estimate_risk_model, ewma_volatility
 from strategy.types import FloatArray, HarvestPolicy, PriceHistory, TaxProfile
+
+HISTORY_PATIENCE = timedelta(minutes=5)  # a fill that the history does not tell for this long is an incident
 
 
 def ledger_policy(settings: Settings, securities: Mapping[str, Security]) -> LedgerPolicy:
@@ -86,6 +88,7 @@ class House:
     _homes_of: dict[str, tuple[Ledger, dict[str, str]]] = field(default_factory=dict)
     _cash: dict[str, Decimal] = field(default_factory=dict)
     _without_quotes: dict[str, frozenset[str]] = field(default_factory=dict)
+    _waiting_since: dict[str, dict[str, datetime]] = field(default_factory=dict)  # by account: fills not told yet
     _agreed: dict[str, object] = field(default_factory=dict)
     _closes: tuple[tuple[date | None, date], Mapping[str, Decimal]] | None = None
 
@@ -159,6 +162,12 @@ class House:
             return True
         self._agreed[account_id] = compared
         return False
+
+    def overdue(self, account_id: str, waits: Iterable[str], now: datetime) -> frozenset[str]:
+        """Of the symbols whose fills the broker's history has yet to tell: those that have waited too long for it."""
+        since = self._waiting_since.get(account_id, {})
+        self._waiting_since[account_id] = waiting = {symbol: since.get(symbol, now) for symbol in waits}
+        return frozenset(symbol for symbol, first in waiting.items() if now - first >= HISTORY_PATIENCE)
 
     def quotes_were_missing(self, account_id: str, missing: frozenset[str]) -> bool:
         """True when there is something to compare with: quotes were missing before, or this is the first look."""

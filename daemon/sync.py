@@ -23,7 +23,7 @@ from daemon.market_calendar import SessionTimes
 from daemon.market_data import data_locks
 from daemon.questions import keep_questions
 from daemon.readiness import state_of
-from daemon.reconcile import differences
+from daemon.reconcile import Cause, differences
 from state.lots import Ledger
 from state.reasons import Reason, ReasonCode, because
 from state.records import (
@@ -170,15 +170,19 @@ def _reconcile(
         if house.ledger.why_unreadable(symbol) is not None:
             locks[symbol] = str(because(ReasonCode.LEDGER_UNREADABLE, symbol=symbol))
     cash = house.journal_cash(account.account_id)
-    if house.agreed_before(account.account_id, (theirs, ours, figures.cash, cash, locks)):
+    waits = {symbol for symbol, one in differing.items() if one.cause is Cause.FILL_ON_ITS_WAY}
+    overdue = house.overdue(account.account_id, waits, now)
+    if house.agreed_before(account.account_id, (theirs, ours, figures.cash, cash, locks, overdue)):
         return locks  # reconciling twice changes nothing
     for symbol, difference in differing.items():
-        raise_alert(house.store, _break_key(account, symbol), AlertLevel.ERROR, difference.told, now)
+        if symbol not in waits or symbol in overdue:
+            raise_alert(house.store, _break_key(account, symbol), AlertLevel.ERROR, difference.told, now)
     for key in house.store.alerts.open_keys(_break_key(account, "")):
         symbol = key.rsplit(":", 1)[-1]
         if symbol not in differing and symbol != "cash" and house.ledger.why_unreadable(symbol) is None:
             recover(house.store, key, f"{symbol}: lots and the broker's position agree again", now)
-    _compare_cash(house, account, cash, figures, now)
+    if not waits - overdue:  # the cash of a fill is on its way with it
+        _compare_cash(house, account, cash, figures, now)
     rows = [PositionRow(account.account_id, symbol, theirs[symbol], now, locks.get(symbol)) for symbol in theirs]
     rows += [
         PositionRow(account.account_id, symbol, ZERO, now, locks[symbol])

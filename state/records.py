@@ -505,6 +505,7 @@ class BrokerCapabilities:
     fractional: bool
     lot_selection: bool  # an order may name its lots
     market_on_close: bool
+    amends_history: bool = True  # lines of its history may later be told otherwise, or taken back
     lookups_before_resend: int = 3  # spaced lookups that must all miss before an order counts as never arrived
 
 

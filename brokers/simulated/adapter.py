@@ -46,6 +46,7 @@ class SimulatedBroker:
             fractional=venue.settings.fractional,
             lot_selection=venue.settings.lot_selection,
             market_on_close=True,
+            amends_history=False,
             lookups_before_resend=1,  # what it has accepted, its records show at once
         )
 
