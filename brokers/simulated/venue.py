@@ -129,26 +129,23 @@ class SimulatedVenue:
         """
         wanted, last = set(symbols), min(end, self.schedule.trade_date(self.now))
         days = [session.session for session in self.schedule.sessions]
-        splits = [
-            (days[index], symbol, new, old)
-            for index, items in self.schedule.splits.items()
-            for symbol, (new, old) in items
-        ]
-        splits += [
-            (days[min(each.session, len(days) - 1)], each.symbol, each.ratio_new, each.ratio_old)
-            for each in self.book.command_splits
-        ]
-        found = [
-            split_notice(self.book.identify(day, "notice", symbol, new, old), symbol, day, new, old)
-            for day, symbol, new, old in splits
-        ]
-        found += [
-            dividend_notice(self.book.identify(days[index], "notice", symbol, amount), symbol, days[index], amount)
-            for index, items in self.schedule.dividends.items()
-            for symbol, amount in items
-        ]
-        chosen = (each for each in found if each.symbol in wanted and start <= each.ex_date <= last)
-        return tuple(sorted(chosen, key=lambda each: (each.ex_date, each.symbol, each.action_id)))
+
+        def asked(index: int, symbol: str) -> bool:
+            return symbol in wanted and start <= days[min(index, len(days) - 1)] <= last
+
+        splits = [(index, symbol, *ratio) for index, items in self.schedule.splits.items() for symbol, ratio in items]
+        splits += [(each.session, each.symbol, each.ratio_new, each.ratio_old) for each in self.book.command_splits]
+        found = []
+        for index, symbol, new, old in splits:
+            if asked(index, symbol):
+                day = days[min(index, len(days) - 1)]
+                found.append(split_notice(self.book.identify(day, "notice", symbol, new, old), symbol, day, new, old))
+        for index, items in self.schedule.dividends.items():
+            for symbol, amount in items:
+                if asked(index, symbol):
+                    name = self.book.identify(days[index], "notice", symbol, amount)
+                    found.append(dividend_notice(name, symbol, days[index], amount))
+        return tuple(sorted(found, key=lambda each: (each.ex_date, each.symbol, each.action_id)))
 
     # -------------------------------------------------------------- orders
 
