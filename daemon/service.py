@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -33,6 +34,7 @@ log = structlog.get_logger("service")
 
 BEATS_A_SESSION = 3  # when nothing waits: before the open, at the decision, in the evening
 PULSE_S = 1.0
+WATCH_S = 0.2  # how soon a signal is heeded when nothing is being done
 LEAST_CALENDAR = timedelta(days=30)  # the calendar is made anew when it reaches no further ahead
 
 
@@ -115,55 +117,73 @@ def _say_what_runs(house: House) -> None:
     )
 
 
-@contextmanager
-def _until_told(stop: Callable[[], None]) -> Iterator[None]:
-    """SIGTERM and SIGINT call `stop`, as long as the block lasts."""
+class _Ending:
+    """Whether to end. Signals set it, and do nothing else: whatever they interrupted may hold any lock there is."""
 
-    def told(number: int, _frame: FrameType | None) -> None:
-        log.info("stopping after this step", signal=signal.Signals(number).name)
-        stop()
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self._signal: int | None = None
 
-    before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT ask for the end, as long as the block lasts."""
+
+        def told(number: int, _frame: FrameType | None) -> None:
+            self._signal = number
+            self.asked.set()
+
+        before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            if self._signal is not None:
+                log.info("stopped between two steps", signal=signal.Signals(self._signal).name)
 
 
 def _step(house: House, pulse: Pulse) -> None:
     """Simulated time: it passes only between two looks."""
-    going = True
-
-    def stop() -> None:
-        nonlocal going
-        going = False
-
-    with _until_told(stop):
-        while going and pulse.look():
+    ending = _Ending()
+    with ending.on_signals():
+        while pulse.look() and not ending.asked.is_set():
             ahead = (pulse.next_at - house.clock.now()).total_seconds()
             house.clock.sleep(max(0.0, ahead))
 
 
 def _tick_in_real_time(pulse: Pulse) -> None:
+    _tick(lambda: not pulse.is_due() or pulse.look(), PULSE_S)
+
+
+def _tick(beat: Callable[[], bool], seconds: float) -> None:
+    """Beat every so many seconds until a beat says False, raises, or a signal comes; never end within a beat."""
     from apscheduler.schedulers.blocking import BlockingScheduler
 
-    logging.getLogger("apscheduler").setLevel(logging.ERROR)  # a look longer than the pulse is no news
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)  # a beat longer than its interval is no news
     scheduler = BlockingScheduler(timezone="UTC")
+    ending, beating = _Ending(), threading.Lock()
     fault: BaseException | None = None
 
-    def beat() -> None:
+    def once() -> None:
         nonlocal fault
-        try:
-            going = not pulse.is_due() or pulse.look()
-        except BaseException as error:
-            fault = error  # the scheduler would log it and go on; a daemon that does not know why must stop
-            going = False
-        if not going:
+        with beating:
+            if ending.asked.is_set():
+                return
+            try:
+                going = beat()
+            except BaseException as error:
+                fault = error  # the scheduler would log it and go on; a daemon that does not know why must stop
+                going = False
+            if not going:
+                ending.asked.set()
+
+    def watch() -> None:
+        if ending.asked.is_set() and beating.acquire(blocking=False):  # and never released: no beat begins any more
             scheduler.shutdown(wait=False)
 
-    scheduler.add_job(beat, "interval", seconds=PULSE_S, max_instances=1, coalesce=True, misfire_grace_time=None)
-    with _until_told(lambda: scheduler.shutdown(wait=True) if scheduler.running else None):
+    for job, every in ((once, seconds), (watch, WATCH_S)):
+        scheduler.add_job(job, "interval", seconds=every, max_instances=1, coalesce=True, misfire_grace_time=None)
+    with ending.on_signals():
         scheduler.start()
     if fault is not None:
         raise fault
@@ -174,38 +194,21 @@ def _tick_in_real_time(pulse: Pulse) -> None:
 
 def serve(world: World, *, speed: float, sessions: int) -> None:
     """Run until stopped, for so many sessions, or (sessions=0) until the prices end. `speed` in sessions a second."""
-    from apscheduler.schedulers.blocking import BlockingScheduler
-
-    logging.getLogger("apscheduler").setLevel(logging.ERROR)  # a beat longer than its interval is no news
-    scheduler = BlockingScheduler(timezone="UTC")
     beats = world.beats()
     lived, started_at = 0, world.venue.now
-    fault: BaseException | None = None
 
-    def beat() -> None:
-        nonlocal lived, fault
-        try:
-            found = next(beats, None)
-        except BaseException as error:
-            fault = error  # as above
-            scheduler.shutdown(wait=False)
-            return
+    def beat() -> bool:
+        nonlocal lived
+        found = next(beats, None)
         if found is None:
             log.info("the simulated prices end here")
-            scheduler.shutdown(wait=False)
-            return
+            return False
         session, is_over = found
         if is_over and session.closes_at > started_at:
             lived += 1
             log.info("session over", session=session.session.isoformat())
-        if sessions and lived >= sessions:
-            scheduler.shutdown(wait=False)
+        return not sessions or lived < sessions
 
-    seconds = max(0.001, 1 / (speed * BEATS_A_SESSION))
-    scheduler.add_job(beat, "interval", seconds=seconds, max_instances=1, coalesce=True, misfire_grace_time=None)
     accounts = [one.account_id for one in world.house.managed]
     log.info("harvestd runs", mode=world.house.settings.mode.value, accounts=accounts, venue="simulated")
-    with _until_told(lambda: scheduler.shutdown(wait=True) if scheduler.running else None):
-        scheduler.start()
-    if fault is not None:
-        raise fault
+    _tick(beat, max(0.001, 1 / (speed * BEATS_A_SESSION)))
