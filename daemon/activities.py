@@ -17,6 +17,9 @@ version of it a row that supersedes the one before, under an id derived from the
 History is read onwards from a cursor (`take_activities`), where a line that comes again with another content is not
 believed, and in the evening once more as it is now (rereading.py), where it is taken for the correction it is.
 
+A line that makes no sense (no amount, shares less than none, a ratio of nought) keeps nothing else out: its cash, where
+it tells any, is booked as OTHER_CASH, and a person is asked what it is.
+
 What a line does to cash is in its row. What it does to lots is in its row only for trades and splits; what else issuers
 do reaches the lots as corporate actions, of which a broker's line is one more report (state/store/actions.py).
 """
@@ -32,13 +35,18 @@ from daemon.house import House
 from daemon.questions import (
     REORGANIZATION,
     SPLIT,
+    VANISHED,
     WHAT_TO_DO,
     Question,
     ask,
+    ask_of_splits,
+    booked_id,
     is_answered,
     open_questions,
     settle,
 )
+from state.lots import InvalidTransactionError
+from state.lots.journal import check
 from state.records import (
     QUANTUM,
     ZERO,
@@ -54,6 +62,8 @@ from state.records import (
 )
 from state.store import FillRow, JournalConflict
 from state.store.actions import PAID_WITHIN_DAYS, derived_id
+
+CASH = "cash"  # stands for lines without a symbol
 
 _KINDS = {
     ActivityKind.CASH_DIVIDEND: TransactionKind.CASH_DIVIDEND,
@@ -204,9 +214,20 @@ def lines_of(house: House, account: Account, activities: Iterable[Activity]) -> 
     told = {activity.activity_id: activity for activity in activities}
     versions = house.store.journal.versions(told)
     return [
-        _line(activity, transaction_of(activity, account), versions.get(activity_id, []))
+        _line(activity, _replayable(house, transaction_of(activity, account)), versions.get(activity_id, []))
         for activity_id, activity in told.items()
     ]
+
+
+def _replayable(house: House, row: Transaction) -> Transaction:
+    """The row; of one that no ledger can replay, what the broker says it did to the cash. The cash of a trade is price
+    times shares, and as senseless as they are."""
+    try:
+        check(row, house.ledger.accounts)
+    except InvalidTransactionError:
+        cash = row.amount if row.kind is TransactionKind.SPLIT else ZERO
+        return replace(row, kind=TransactionKind.OTHER_CASH, fees=ZERO, amount=cash)
+    return row
 
 
 def _line(activity: Activity, row: Transaction, known: Sequence[Transaction]) -> Line:
@@ -272,13 +293,16 @@ def take(house: House, account: Account, lines: Sequence[Line]) -> tuple[Transac
         _keep_action(house, account, line)
         _keep_question(house, account, line)
     house.learn(rows, impossible="set_aside")
+    ask_of_splits(house, account, rows)
     return tuple(rows)
 
 
 def _keep_fill(house: House, line: Line, row: Transaction) -> None:
     """The execution, by its row's id: a busted one leaves the fills, and the order keeps what the broker says of it."""
-    activity = line.activity
-    if activity.kind is not ActivityKind.FILL or not (activity.side and activity.symbol and activity.broker_order_id):
+    activity, traded = line.activity, (TransactionKind.BUY, TransactionKind.SELL)
+    if line.latest is not None and line.latest.kind in traded and row.kind not in traded:
+        house.store.orders.replace_fill(line.latest.transaction_id, None)
+    if row.kind not in traded or not (activity.side and activity.symbol and activity.broker_order_id):
         return
     fill = FillRow(
         execution_id=row.transaction_id,
@@ -362,19 +386,31 @@ def _ex_date(house: House, symbol: str, per_share: Decimal, paid: date) -> date:
 
 
 def _keep_question(house: House, account: Account, line: Line) -> None:
-    """Ask what a line leaves open; settle what was asked of one that is taken back."""
-    question = _question_of(house, account, line.activity)
-    if question is None:
-        return
-    if not line.activity.cancelled:
-        ask(house.store, question, house.clock.now())
-    elif any(each.question_id == question.question_id for each in open_questions(house.store, account.account_id)):
-        settle(house.store, question, "the broker took the line back", house.clock.now())
+    """Ask what a line leaves open; settle what was asked of one that is taken back, or now says what it is."""
+    question, now = _question_of(house, account, line), house.clock.now()
+    asks = question is not None and not line.activity.cancelled
+    for before in _asked_of(house, account, line) if line.latest is not None else ():
+        if not asks or before != question:
+            how = "the broker took the line back" if line.activity.cancelled else "the broker corrected the line"
+            settle(house.store, before, how, now)
+    if question is not None and asks:
+        ask(house.store, question, now)
 
 
-def _question_of(house: House, account: Account, activity: Activity) -> Question | None:
-    """What a line leaves open about its symbol."""
+def _asked_of(house: House, account: Account, line: Line) -> list[Question]:
+    """What is open about a line as it was told before."""
+    activity_id = line.activity.activity_id
+    asked = open_questions(house.store, account.account_id)
+    of_line = (each for each in asked if not each.question_id.startswith(VANISHED))
+    return [each for each in of_line if each.question_id == activity_id or each.question_id.endswith(f":{activity_id}")]
+
+
+def _question_of(house: House, account: Account, line: Line) -> Question | None:
+    """What a line leaves open about its symbol, or about cash where it has none."""
+    activity = line.activity
     symbol, day = activity.symbol, activity.trade_date
+    if activity.unreadable or (line.row.kind is TransactionKind.OTHER_CASH and activity.kind is not ActivityKind.OTHER):
+        return _question_of_nonsense(account, line)
     if symbol is None:
         return None
     words = f" ({activity.note})" if activity.note else ""
@@ -382,10 +418,10 @@ def _question_of(house: House, account: Account, activity: Activity) -> Question
     if kind is ActivityKind.OTHER:
         text = f"{symbol}: the broker booked a line on {day} that harvestd has no rule for{words}. Look it up there."
     elif kind is ActivityKind.SPLIT and (activity.ratio_new is None or activity.ratio_old is None):
-        question_id = f"{SPLIT}{day}"
+        question_id = booked_id(SPLIT, day, activity.note, activity.activity_id)
         text = f"{symbol}: the broker booked a split on {day} without its ratio{words}; it is settled when announced."
     elif kind is ActivityKind.REORGANIZATION:
-        question_id = f"{REORGANIZATION}{day}"
+        question_id = booked_id(REORGANIZATION, day, activity.note, activity.activity_id)
         text = (
             f"{symbol}: the broker booked a reorganization on {day}{words}; what it does to the lots is not announced."
         )
@@ -394,3 +430,19 @@ def _question_of(house: House, account: Account, activity: Activity) -> Question
     if not text or is_answered(house, symbol, question_id):
         return None
     return Question(account.account_id, symbol, question_id, f"{text} {WHAT_TO_DO.format(symbol=symbol)}")
+
+
+def _question_of_nonsense(account: Account, line: Line) -> Question:
+    """About a line that makes no sense: neither its shares nor, where it tells none, its cash are counted."""
+    activity = line.activity
+    symbol, words = activity.symbol or "", f" ({activity.note})" if activity.note else ""
+    text = (
+        f"{symbol or 'Cash'} in {account.account_id}: the broker booked a line on {activity.trade_date} that makes no "
+        f"sense, {activity.activity_id}, of the kind {activity.kind.value}{words}. It moves no shares here, and of "
+        f"cash {line.row.amount:,.2f} USD. Look it up at the broker; when it is corrected there, it is taken in."
+    )
+    if symbol:
+        text = f"{text} {WHAT_TO_DO.format(symbol=symbol)}"
+    else:
+        text += f" Cash differs by what it moved; `harvestd reconcile adopt {CASH}` settles the question."
+    return Question(account.account_id, symbol, activity.activity_id, text)

@@ -12,21 +12,27 @@ must not pass for more than it is, for lots are what taxes are counted from.
 
 Each row's id is made of account, symbol, day and quantities, so that doing it twice changes nothing. Before anything is
 written, a replay with the rows must give just the broker's shares.
+
+What is adopted must be so, and stay so: a trade that is in the positions and not yet in the history looks like shares
+that nobody explains, and adopted it would be counted twice when its line comes. So nothing is adopted while an order is
+working in the symbol or a fill of ours is on its way; and between what was shown and what is written, history and
+positions are read once more, some time later, and must say the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
 from decimal import Decimal, localcontext
 
-from daemon.activities import newest_version, standing_version, taken_back
+from daemon.activities import CASH, newest_version, standing_version, taken_back
 from daemon.clock import NEW_YORK
 from daemon.errors import HarvestdError
 from daemon.house import House
-from daemon.questions import VANISHED, Question, open_questions, settle
-from daemon.rereading import CASH
+from daemon.questions import VANISHED, Question, open_questions, settle, split_on_one_side
+from daemon.reconcile import Cause, differences
+from daemon.sync import sync
 from state.lots import Ledger, LedgerError
 from state.lots.journal import ACQUISITIONS, DISPOSALS, SplitReports, as_split, first_report, in_order
 from state.lots.money import CONTEXT
@@ -34,6 +40,7 @@ from state.records import QUANTUM, ZERO, Account, BrokerPosition, CorporateActio
 from state.store.types import decimal_text as _shares
 
 ADOPTED = "adopt"  # source of the rows that a person's word makes
+LOOKS_APART = timedelta(seconds=20)  # brokers tell a fill in positions and history within seconds of each other
 _SIGNS = {**dict.fromkeys(ACQUISITIONS, 1), **dict.fromkeys(DISPOSALS, -1)}
 
 
@@ -53,6 +60,8 @@ class Adoption:
     settles: tuple[Question, ...]
     lines: tuple[str, ...]  # what it writes, in sentences
     means: tuple[str, ...]  # what that means for taxes, in sentences
+    acquired: date | None  # as a person said
+    seen_at: datetime = field(compare=False)
 
 
 def adoption(
@@ -66,8 +75,11 @@ def adoption(
 
     First, lines that the broker no longer tells are taken back. Then shares that are missing become a lot of unknown
     basis, acquired on `acquired` (by default the day they came, where a line tells it, else today), and shares that
-    are too many are taken off the books. `symbol` "cash" takes back lines of cash. Raises CannotAdopt.
+    are too many are taken off the books. `symbol` "cash" takes back lines of cash.
+
+    Raises CannotAdopt, BrokerUnavailable.
     """
+    positions = tuple(positions)
     now = house.clock.now()
     today = now.astimezone(NEW_YORK).date()
     if acquired is not None and acquired > today:
@@ -82,11 +94,11 @@ def adoption(
     elif ours == theirs:
         rows = []
     else:
+        _refuse_a_split(house, account, symbol, ours, theirs)
         rows = [_row(house, account, symbol, ours, theirs, today, acquired)]
     if not rows and not asked:
-        raise CannotAdopt(
-            f"{symbol} in {account.account_id}: nothing to adopt, lots and position are {_shares(theirs)}"
-        )
+        raise CannotAdopt(f"{symbol} in {account.account_id}: {_nothing(symbol, theirs)}")
+    cause = _quiet_cause(house, account, symbol, positions)
     _check(before, account, symbol, rows, theirs)
     return Adoption(
         account_id=account.account_id,
@@ -96,15 +108,21 @@ def adoption(
         rows=(*gone, *rows),
         settles=asked,
         lines=(*map(_taken_line, gone), *map(_written_line, rows), *map(_settled_line, asked)),
-        means=tuple(_meaning(rows, asked)),
+        means=tuple(_meaning(rows, asked, cause)),
+        acquired=acquired,
+        seen_at=now,
     )
 
 
 def adopt(house: House, adoption: Adoption) -> tuple[Transaction, ...]:
-    """Write what was shown; returns the rows that were new. Doing it twice changes nothing.
+    """Write what was shown, if it is so still; returns the rows that were new. Doing it twice changes nothing.
 
-    Raises CannotAdopt when the history still cannot be read with them; nothing is then written.
+    Raises CannotAdopt when the broker's records say something else by now, or the history still cannot be read with
+    the rows, and BrokerUnavailable; nothing is then written.
     """
+    if _is_done(house, adoption):
+        return ()
+    _look_again(house, adoption)
     now = house.clock.now()
     try:
         with house.store.transaction():
@@ -115,6 +133,78 @@ def adopt(house: House, adoption: Adoption) -> tuple[Transaction, ...]:
         house.forget()
         raise CannotAdopt(f"{adoption.symbol}: {error}") from error
     return added
+
+
+def _refuse_a_split(house: House, account: Account, symbol: str, ours: Decimal, theirs: Decimal) -> None:
+    """Raises CannotAdopt where an announced split explains the difference: shares added or taken off would be of lots
+    that a split leaves as they are, and the basis wrong for good."""
+    split = split_on_one_side(house, symbol, ours, theirs)
+    if split is not None:
+        ratio = f"{_shares(split.ratio_new)}:{_shares(split.ratio_old)}"
+        raise CannotAdopt(
+            f"{symbol} in {account.account_id}: the lots have {_shares(ours)} shares and the broker {_shares(theirs)}, "
+            f"which is the split {ratio} with ex-date {split.ex_date}, on one side only. Adopting would make the basis "
+            "wrong. It agrees when both have booked it. If that split does not happen, or another one announced does: "
+            f"`harvestd reconcile withdraw {split.action_id}`."
+        )
+
+
+def _is_done(house: House, adoption: Adoption) -> bool:
+    """True when all of it was written before."""
+    known = house.store.journal.versions(row.transaction_id for row in adoption.rows)
+    still = set(open_questions(house.store, adoption.account_id)) & set(adoption.settles)
+    return len(known) == len(adoption.rows) and not still
+
+
+def _look_again(house: House, shown: Adoption) -> None:
+    """Raises CannotAdopt unless history and positions, read anew, ask for just what was shown."""
+    since = house.clock.now() - shown.seen_at
+    if since < LOOKS_APART:
+        house.clock.sleep((LOOKS_APART - since).total_seconds())
+    account = next(each for each in house.managed if each.account_id == shown.account_id)
+    sync(house, account)
+    positions = house.brokers[account.account_id].positions()
+    changed = f"{shown.symbol} in {shown.account_id}: the broker's records are not what was shown any more"
+    try:
+        now = adoption(house, account, shown.symbol, positions, shown.acquired)
+    except CannotAdopt as error:
+        raise CannotAdopt(f"{changed}. Nothing was written. {error}") from error
+    if now != shown:
+        raise CannotAdopt(
+            f"{changed}: expected {_shares(shown.theirs)} shares there and {_told(shown.ours)} here, are "
+            f"{_shares(now.theirs)} and {_told(now.ours)}. Nothing was written. Look again: `harvestd reconcile`."
+        )
+
+
+def _told(ours: Decimal | None) -> str:
+    return "none that can be read" if ours is None else _shares(ours)
+
+
+def _quiet_cause(house: House, account: Account, symbol: str, positions: Iterable[BrokerPosition]) -> Cause | None:
+    """Why the symbol differs, None where it does not. Raises CannotAdopt while a trade in it may be under way."""
+    working = [each for each in house.brokers[account.account_id].open_orders() if each.symbol == symbol]
+    open_ids = {each.client_order_id or each.broker_order_id for each in working}
+    sent = house.store.orders.list(account_id=account.account_id, only_open=True)
+    open_ids |= {each.client_order_id for each in sent if each.symbol == symbol and each.submitted_at is not None}
+    if open_ids:
+        raise CannotAdopt(
+            f"{symbol} in {account.account_id}: expected no order working, was {', '.join(sorted(open_ids))}. Adopt "
+            "when it has ended and the broker's history tells what it did."
+        )
+    found = {each.symbol: each for each in differences(house, account, positions)}.get(symbol)
+    if found is not None and found.cause is Cause.FILL_ON_ITS_WAY:
+        raise CannotAdopt(f"{symbol} in {account.account_id}: {found.evidence} {found.advice}")
+    return found.cause if found is not None else None
+
+
+def _nothing(symbol: str, theirs: Decimal) -> str:
+    """Why there is nothing to adopt."""
+    if symbol != CASH:
+        return f"nothing to adopt, lots and position are {_shares(theirs)}"
+    return (
+        "nothing to adopt: no line of cash is gone, and a person's word writes no cash. While it differs the broker's "
+        "history is read further back each evening; what it does not tell, its statement may"
+    )
 
 
 def _is_of_gone(question: Question) -> bool:
@@ -257,14 +347,20 @@ def _settled_line(question: Question) -> str:
     return f"settles: {question.text}"
 
 
-def _meaning(rows: Sequence[Transaction], settles: Sequence[Question]) -> list[str]:
+def _meaning(rows: Sequence[Transaction], settles: Sequence[Question], cause: Cause | None) -> list[str]:
     said = []
+    if rows and cause is Cause.SPLIT:
+        said.append(
+            "CAREFUL: the shares differ as by a split. A split changes every lot; this changes some of them whole, and "
+            "their basis with them. It is the wrong way to book a split, or to take one back."
+        )
     for row in rows:
         if row.kind is TransactionKind.REMOVED:
             said.append(
                 "If they were sold, the sale is not in harvestd's figures: its gain or loss is the one on the broker's "
                 "1099-B, and a purchase within 30 days of it may disallow that loss without harvestd knowing. Import "
-                "the sale instead where you can."
+                "the sale instead where you can. Cash in lieu of a fraction is such a sale, too: its cash is booked, its "
+                "gain or loss is not."
             )
         else:
             said.append(

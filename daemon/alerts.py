@@ -7,6 +7,7 @@ from typing import Protocol
 
 import structlog
 
+from daemon.settings.redaction import REDACTOR
 from state.records import Alert, AlertLevel
 from state.store import Store
 
@@ -30,8 +31,16 @@ class LogNotifier:
 
 
 def raise_alert(store: Store, key: str, level: AlertLevel, message: str, now: datetime) -> bool:
-    """Open an incident once; False when it is already open."""
-    return store.alerts.put(Alert(key, level, message, now))
+    """Open an incident once; False when it is already open. Secrets in what others said are masked first."""
+    return store.alerts.put(Alert(key, level, REDACTOR.redact(message), now))
+
+
+def keep_alert(store: Store, key: str, level: AlertLevel, message: str, now: datetime) -> bool:
+    """The same of an incident whose figures change while it is open: told once, and its text follows them."""
+    opened = raise_alert(store, key, level, message, now)
+    if not opened:
+        store.alerts.reword(key, REDACTOR.redact(message))
+    return opened
 
 
 def recover(store: Store, key: str, message: str, now: datetime) -> bool:

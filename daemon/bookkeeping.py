@@ -22,7 +22,7 @@ from datetime import date, datetime
 from daemon.alerts import raise_alert, recover
 from daemon.clock import NEW_YORK
 from state.lots import Impossible, Ledger, LedgerPolicy, Unreadable, difference, in_effect
-from state.lots.changes import Difference, in_order_told, restatement, rows_by_sale
+from state.lots.changes import Difference, in_order_told, restatements, rows_by_sale
 from state.records import (
     ZERO,
     Account,
@@ -121,9 +121,8 @@ def _readable_again(store: Store, before: Ledger, after: Ledger) -> Difference:
         queues.update({(lot.account_id, symbol): () for lot in store.lots.lots(symbol=symbol)})
         told += store.lots.realized(symbol=symbol)
     told_by_sale, now = rows_by_sale(told), rows_by_sale(row for each in symbols for row in after.realized(symbol=each))
-    sales = {sale_id: tuple(now[sale_id]) for sale_id in told_by_sale}
-    restated = (restatement(rows, sales[sale_id]) for sale_id, rows in told_by_sale.items())
-    return Difference(queues, sales, tuple(each for each in restated if each is not None))
+    sales = {sale_id: tuple(now.get(sale_id, ())) for sale_id in told_by_sale}
+    return Difference(queues, sales, tuple(restatements(told_by_sale, now, after)))
 
 
 def _causes_of(

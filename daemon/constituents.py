@@ -357,6 +357,7 @@ def _is_sector(text: str) -> bool:
 
 def _unit(path: Path, table: Sequence[_Row]) -> Decimal:
     """What the whole is in the file's weights, 100 or 1, by their sum."""
+    _refuse_mixed_units(path, table)
     total = sum((_number(row.weight) or ZERO for row in table), ZERO)
     for unit in (HUNDRED, Decimal(1)):
         if LEAST_SUM * unit <= total <= MOST_SUM * unit and (
@@ -369,6 +370,18 @@ def _unit(path: Path, table: Sequence[_Row]) -> Decimal:
         f"{path}: expected weights that sum to {LEAST_SUM:.0%} to {MOST_SUM:.0%}, in per cent or as fractions; "
         f"those of its {len(table)} lines sum to {total.normalize():f}. Is the list whole?"
     )
+
+
+def _refuse_mixed_units(path: Path, table: Sequence[_Row]) -> None:
+    """Raises ConfigurationRefused where some weights have a per cent sign and others have none: 50 % and 0.3."""
+    told = [row for row in table if _number(row.weight)]
+    signed = [row for row in told if "%" in row.weight]
+    bare = [row for row in told if "%" not in row.weight]
+    if signed and bare:
+        raise ConfigurationRefused(
+            f"{path} line {bare[0].line}: expected weights in one unit, was {bare[0].weight!r} here and "
+            f"{signed[0].weight!r} in line {signed[0].line}"
+        )
 
 
 def _weight(path: Path, row: _Row) -> Decimal:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 
 import structlog
@@ -32,6 +33,7 @@ from state.store import JournalConflict, PerformanceRow
 log = structlog.get_logger("day")
 
 CENT = Decimal("0.01")
+KEPT_EVENTS = timedelta(days=60)  # of the stream's events that were taken
 
 
 def tick(house: House) -> tuple[Task, ...]:
@@ -93,6 +95,8 @@ def _do(house: House, account: Account, task: Task) -> None:
     elif task is Task.START:
         before_open(house)
         snapshot = observed(house, account)
+        if house.desk(account.account_id) is not None:
+            execution.foreign_orders(house, account)
         log.info(
             "reconciled",
             account=account.account_id,
@@ -129,6 +133,7 @@ def evening(house: House, account: Account) -> None:
     _judge_history(house, account)
     execution.work(house, snapshot)
     keep_current(house, session.session)
+    house.store.events.forget_before(snapshot.now - KEPT_EVENTS)
     with house.store.transaction():
         key = f"value:{account.account_id}"
         if snapshot.unpriced:
@@ -146,8 +151,10 @@ def _take_prices(house: House, account: Account) -> None:
     update = take_session(house)
     house.know_prices(update.bars, rewritten=update.rewritten)
     tell_of_prices(house.store, data_locks(house), house.clock.now())
-    if not update.is_complete:
-        raise BrokerUnavailable(f"closes of {update.session} for {account.account_id}: {update.incomplete}")
+    if not update.is_complete or house.store.market.last_session() != update.session:
+        raise BrokerUnavailable(
+            f"closes of {update.session} for {account.account_id}: {update.incomplete or 'none yet'}"
+        )
 
 
 def _judge_history(house: House, account: Account) -> None:

@@ -215,6 +215,9 @@ def _carry_on(house: House, snapshot: Snapshot, plan: Plan, *, expired: bool) ->
     if expired:
         _close_question(house, plan, "expired", "time", now)
         return
+    if house.desk(plan.account_id) is None:
+        _block(house, plan, (because(ReasonCode.MODE_OBSERVES),), now)
+        return
     session = snapshot.session
     if session is None or snapshot.state is not DaemonState.OPEN:
         return

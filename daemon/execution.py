@@ -17,11 +17,17 @@ answer, a killed process - the next look at it goes through this table:
     SUBMITTING, UNKNOWN has it                      adopt its state   the broker's record is the truth
     SUBMITTING, UNKNOWN has it, other terms         halt              the id is ours, the order is not
     SUBMITTING, UNKNOWN knows of none, n-th time    UNKNOWN           it may still be on its way
-    SUBMITTING, UNKNOWN knows of none, often enough RECORDED/EXPIRED  it never arrived: same id again, or too late
+    SUBMITTING, UNKNOWN knows of none, often enough RECORDED/EXPIRED  it never arrived: the same order again, or late
+    RECORDED again      -                           EXPIRED           it could not be the same order any more: less cash
     WORKING, PARTLY     any state                   that state        fills only ever grow
     WORKING, PARTLY     knows of none               UNKNOWN           it knew it before: never assume it is gone
 
-"Often enough" is the adapter's `lookups_before_resend`. An UNKNOWN intent holds its tie, its symbol and its cash.
+"Often enough" is the adapter's `lookups_before_resend`, some seconds apart. An UNKNOWN intent holds its tie, its symbol
+and its cash. An order that was sent once goes again under its id with the same terms, or not at all: the first one may
+yet turn up. After an answer that leaves a fate open, nothing more leaves in that pass.
+
+Orders at the broker that this database never recorded: one that bears an id like ours means another harvestd, or
+another database, on the same account, and halts; anybody else's lock their symbols, and the cash their buys may take.
 """
 
 from __future__ import annotations
@@ -44,11 +50,12 @@ from brokers.errors import (
 )
 from brokers.protocol import BrokerReader, OrderDesk
 from daemon import gate
-from daemon.alerts import raise_alert
+from daemon.alerts import raise_alert, recover
 from daemon.errors import MustHalt
 from daemon.house import House
 from daemon.rehearsal import conflicts_in_flight
 from daemon.release import next_release
+from daemon.settings import REDACTOR
 from daemon.sync import Snapshot
 from state.reasons import Reason, ReasonCode, because
 from state.records import (
@@ -81,6 +88,8 @@ PASSING = frozenset(
         ReasonCode.QUOTE_WIDE,
     }
 )
+BETWEEN_LOOKUPS = timedelta(seconds=15)  # two looks sooner after each other are one
+OUR_ID = "hv-"  # every client order id of harvestd's begins so
 SELL_PATIENCE = timedelta(minutes=6)  # before the last order may leave: time to buy back what was sold
 
 STATE_OF = {
@@ -106,7 +115,9 @@ def settle(house: House, account: Account) -> None:
     known = broker.orders(intent.client_order_id for intent in left)
     for intent in left:
         order = known.get(intent.client_order_id)
-        _save(house, _adopted(intent, order) if order else _not_found(house, broker, intent))
+        found = _adopted(intent, order) if order else _not_found(house, broker, intent)
+        if found != intent:
+            _save(house, found)
 
 
 def take_update(house: House, account: Account, order: BrokerOrder) -> None:
@@ -144,11 +155,15 @@ def _not_found(house: House, broker: BrokerReader, intent: Intent) -> Intent:
     if intent.state in AT_BROKER:
         reason = str(because(ReasonCode.ORDER_OUTCOME_UNKNOWN, was=intent.state.value))
         return replace(intent, state=IntentState.UNKNOWN, lookups=0, reason=reason)
+    asked = intent.updated_at
+    too_soon = intent.lookups > 0 and asked is not None and house.clock.now() - asked < BETWEEN_LOOKUPS
+    if too_soon or intent.filled_quantity:  # of an order that filled in part, only the broker's records tell the rest
+        return intent
     lookups = intent.lookups + 1
     if lookups < broker.capabilities.lookups_before_resend:
         return replace(intent, state=IntentState.UNKNOWN, lookups=lookups)
-    if _in_time(house, intent):
-        return replace(intent, state=IntentState.RECORDED, lookups=0, submitted_quantity=ZERO)
+    if _in_time(house, intent):  # what was sent stays written down: nothing else may go under its id
+        return replace(intent, state=IntentState.RECORDED, lookups=0)
     reason = str(because(ReasonCode.ORDER_DEADLINE, arrived="never"))
     return replace(intent, state=IntentState.EXPIRED, lookups=lookups, submitted_quantity=ZERO, reason=reason)
 
@@ -175,12 +190,55 @@ def work(house: House, snapshot: Snapshot) -> None:
     Without a way to send nothing is done: what is left of an earlier run's plans is ended by one that has one.
     """
     account = snapshot.account
-    if house.desk(account.account_id) is None:
-        return
     for plan in house.store.plans.list(account_id=account.account_id, only_open=True):
         if plan.state is PlanState.EXECUTING:
-            _work_plan(house, snapshot, plan)
+            if house.desk(account.account_id) is None:
+                _leave_unsent(house, plan)
+            else:
+                _work_plan(house, snapshot, plan)
             _close_if_over(house, snapshot, plan)
+
+
+def _leave_unsent(house: House, plan: Plan) -> None:
+    """What an earlier run recorded and never sent ends; what it sent is for the day, and is followed to its end."""
+    for intent in house.store.orders.list(plan_id=plan.plan_id, only_open=True):
+        if intent.state is IntentState.RECORDED:
+            reason = str(because(ReasonCode.MODE_OBSERVES))
+            _save(house, replace(intent, state=IntentState.EXPIRED, submitted_quantity=ZERO, reason=reason))
+
+
+def foreign_orders(house: House, account: Account) -> tuple[BrokerOrder, ...]:
+    """Open orders at the broker that this database never recorded; one alert while there are any.
+
+    Raises MustHalt when one of them bears an id like ours.
+    """
+    open_ones = house.brokers[account.account_id].open_orders()
+    strangers = tuple(one for one in open_ones if house.store.orders.get(one.client_order_id) is None)
+    like_ours = [one.client_order_id for one in strangers if one.client_order_id.startswith(OUR_ID)]
+    if like_ours:
+        raise MustHalt(
+            f"The broker has open orders of a harvestd that this database knows nothing of, {like_ours[0]} and "
+            f"{len(like_ours) - 1} more. Another one works on the same account, or the database was replaced. Stop the "
+            "other, let the orders end or cancel them at the broker, then `harvestd resume`."
+        )
+    key, now = f"foreign:{account.account_id}", house.clock.now()
+    if strangers:
+        names = ", ".join(sorted({f"{one.side} {one.quantity.normalize():f} {one.symbol}" for one in strangers}))
+        text = f"Open orders at the broker that are not harvestd's: {names}. Their symbols and cash are left alone."
+        raise_alert(house.store, key, AlertLevel.WARNING, text, now)
+    else:
+        recover(house.store, key, "no open orders but harvestd's own", now)
+    return strangers
+
+
+def _promised(orders: Iterable[BrokerOrder], snapshot: Snapshot) -> Decimal:
+    """Cash in USD that other people's open buys may yet take. Raises KeyError where nobody knows their price."""
+    total = ZERO
+    for order in orders:
+        if order.side is Side.BUY:
+            price = order.limit_price or snapshot.prices[order.symbol]
+            total += (order.quantity - order.filled_quantity) * price
+    return total
 
 
 def _work_plan(house: House, snapshot: Snapshot, plan: Plan) -> None:
@@ -193,9 +251,16 @@ def _work_plan(house: House, snapshot: Snapshot, plan: Plan) -> None:
     collar = _collar(house)
     asks = {symbol: quote.ask * (1 + collar) for symbol, quote in snapshot.quotes.items() if quote.is_usable}
     unhedged_max = house.settings.execution.unhedged_max_pct_nav / 100 * plan.nav
-    cash = house.brokers[plan.account_id].account().cash
     if snapshot.now >= stop - SELL_PATIENCE:
         _give_up_sells(house, plan)
+    others = foreign_orders(house, snapshot.account)
+    try:
+        promised = _promised(others, snapshot)
+    except KeyError as symbol:
+        log.warning("somebody's order has no price; nothing leaves while it is open", symbol=str(symbol))
+        return
+    not_ours = frozenset(order.symbol for order in others)
+    cash = house.brokers[plan.account_id].account().cash - promised
     todays = {
         one.client_order_id: one
         for one in house.store.orders.list(account_id=plan.account_id, session=intents[0].session)
@@ -212,17 +277,19 @@ def _work_plan(house: House, snapshot: Snapshot, plan: Plan) -> None:
         if release is None:
             return
         intent = release.intent
-        if release.quantity <= 0:
+        quantity = intent.submitted_quantity or release.quantity  # sent before: the same order, or none
+        if release.quantity <= 0 or release.quantity < quantity:
             reason = str(because(ReasonCode.ORDER_UNFUNDED, tie=intent.tie))
-            todays[intent.client_order_id] = _save(house, replace(intent, state=IntentState.EXPIRED, reason=reason))
+            ended = replace(intent, state=IntentState.EXPIRED, submitted_quantity=ZERO, reason=reason)
+            todays[intent.client_order_id] = _save(house, ended)
             continue
-        refusal = _gate(house, snapshot, plan, intent, release.quantity, todays.values())
+        refusal = _gate(house, snapshot, plan, intent, quantity, todays.values(), not_ours)
         if refusal is None:
-            intent = _send(house, snapshot, intent, release.quantity)
-            if intent.state is IntentState.RECORDED:  # it never left: nothing more can leave in this pass
-                return
+            intent = _send(house, snapshot, intent, quantity)
+            if intent.state in (IntentState.RECORDED, IntentState.UNKNOWN):
+                return  # it never left, or nobody knows: nothing more leaves in this pass
             if intent.filled_quantity:  # at once: what it moved is in the broker's cash, no longer in our reckoning
-                cash = house.brokers[plan.account_id].account().cash
+                cash = house.brokers[plan.account_id].account().cash - promised
         elif refusal.code in PASSING:
             waiting.add(intent.symbol)
             intent = _save(house, replace(intent, reason=str(refusal)))
@@ -291,7 +358,10 @@ def _send(house: House, snapshot: Snapshot, intent: Intent, quantity: Decimal) -
         submitted_at=snapshot.now,
     )
     _save(house, leaving)  # on disk before it leaves
-    return _save(house, _submitted(house, leaving))
+    answered = _submitted(house, leaving)
+    if answered.state is IntentState.RECORDED:  # it never left; what left before it, if anything did, still counts
+        answered = replace(answered, submitted_quantity=intent.submitted_quantity)
+    return _save(house, answered)
 
 
 def _desk(house: House, account_id: str) -> OrderDesk:
@@ -318,7 +388,8 @@ def _submitted(house: House, intent: Intent) -> Intent:
         order = broker.order_by_client_id(intent.client_order_id)
         return _adopted(intent, order) if order else replace(intent, state=IntentState.UNKNOWN)
     except OrderRefused as refusal:
-        return replace(intent, state=IntentState.REFUSED, submitted_quantity=ZERO, reason=str(refusal))
+        reason = REDACTOR.redact(str(refusal))  # the broker's own words
+        return replace(intent, state=IntentState.REFUSED, submitted_quantity=ZERO, reason=reason)
     except NotAuthorized as refusal:
         _save(house, replace(intent, state=IntentState.UNKNOWN, reason="the broker does not let us in"))
         raise MustHalt(f"The broker refuses our key or has blocked the account: {refusal}") from refusal
@@ -329,9 +400,16 @@ def _submitted(house: House, intent: Intent) -> Intent:
 
 
 def _gate(
-    house: House, snapshot: Snapshot, plan: Plan, intent: Intent, quantity: Decimal, todays: Iterable[Intent]
+    house: House,
+    snapshot: Snapshot,
+    plan: Plan,
+    intent: Intent,
+    quantity: Decimal,
+    todays: Iterable[Intent],
+    not_ours: frozenset[str],
 ) -> Reason | None:
-    """What forbids an order. `todays` are all intents of the account for the intent's session, as they are now."""
+    """What forbids an order. `todays` are all intents of the account for the intent's session, as they are now;
+    `not_ours` the symbols in which somebody else has an order open."""
     closes = house.last_closes()
     leg = next(trade for trade in plan.trades if trade.leg == intent.leg)
     facts = gate.GateFacts(
@@ -341,8 +419,12 @@ def _gate(
         now=house.clock.now(),
         quote=snapshot.quotes.get(intent.symbol),
         previous_close=closes.get(intent.symbol),
-        locked=frozenset(snapshot.locks),
-        sent_today=[other for other in todays if other.submitted_quantity > 0],
+        locked=frozenset(snapshot.locks) | not_ours,
+        sent_today=[
+            other
+            for other in todays
+            if other.submitted_quantity > 0 and other.client_order_id != intent.client_order_id
+        ],
         leg=leg,
     )
     return gate.refuse(intent, quantity, facts, house.settings)

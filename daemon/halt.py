@@ -10,8 +10,9 @@ from pathlib import Path
 
 
 def halt_file(database_path: Path) -> Path:
-    """Where the halt of a database lies."""
-    return database_path.with_name(database_path.name + ".halt")
+    """Where the halt of a database lies: beside the file itself, by whatever link it is called."""
+    path = database_path.resolve()
+    return path.with_name(path.name + ".halt")
 
 
 def is_halted(database_path: Path) -> bool:

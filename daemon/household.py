@@ -13,7 +13,8 @@ account number that the broker names is written down; from then on another accou
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -31,7 +32,7 @@ from daemon.link import Link
 from daemon.logs import configure
 from daemon.market_calendar import MarketCalendar
 from daemon.policy_check import check_policy
-from daemon.readiness import bound_to
+from daemon.readiness import BOUND_TO, bound_to
 from daemon.settings import AccountKind, BrokerName, Mode, Settings, read_secret
 from state.records import Account
 from state.store import Store
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 KIND = "household"  # in the store's meta
 AHEAD = timedelta(days=400)  # how far the calendar reaches
 STREAM = "trade_updates"
+STREAM_PATIENCE_S = 10.0
 BENCHMARK = "benchmark"
 
 
@@ -130,6 +132,7 @@ def working_household(
             house.links = links
             for link in links.values():
                 link.updates.start()
+            _await(links.values())
             yield house
         finally:
             for link in links.values():
@@ -206,6 +209,13 @@ def _links(house: House, connection: Connection) -> dict[str, Link]:
     return found
 
 
+def _await(links: Iterable[Link]) -> None:
+    """Give the streams a moment to connect, so that the first look can already catch up with them."""
+    until = time.monotonic() + STREAM_PATIENCE_S
+    while time.monotonic() < until and not all(link.updates.is_listening for link in links):
+        time.sleep(0.02)
+
+
 class _Inbox:
     """Where the stream's thread puts what it hears: a connection of its own, opened when the first event comes."""
 
@@ -260,6 +270,12 @@ def bind(house: House, account: Account) -> None:
     """Hold the household to one account at the broker: that of the configuration, else the first one seen."""
     said = house.brokers[account.account_id].account()
     bound = house.store.meta.get(bound_to(account))
+    for key, number in house.store.meta.starting(BOUND_TO).items():
+        if number == said.account_number and key != bound_to(account):
+            raise ConfigurationRefused(
+                f"{account.account_id}: this database knows account {number} as {key.removeprefix(BOUND_TO)}. Expected "
+                "the same id in config.yaml. Put the old id back, or begin another database. Nothing was started."
+            )
     for expected, where in ((account.account_number, "config.yaml"), (bound, "the database, from an earlier start")):
         if expected and expected != said.account_number:
             raise ConfigurationRefused(

@@ -17,6 +17,11 @@ Worked example, a lot twice. The broker's history tells a purchase of 10 XYZ on 
 acquired on 3 March: most likely the same shares, and refused. A lot acquired before the history's first trade of the
 symbol is not in doubt, nor is one that came by a line of shares that came in, or as of a day the file names.
 
+Worked example, a line twice. A lot of 40 XOM was imported with an unknown basis; a later file has it with the basis
+from the statement found since. Its content is another, so is its id, and taken as it is it would be 40 shares more. A
+new line is refused where a row that counts has the same account, symbol, day and quantity; what is meant must be said: that
+it corrects the row (`supersedes`), or that it is another lot (a file with both lines, or a reference and `further`).
+
 The day from which a lot is held decides which sales can take it, and in the shares of which day its quantity counts (a
 split later multiplies it). It is the one in column `as_of`; else the day on which the broker says that shares came in;
 else the first day the journal knows of the symbol in that account; else today.
@@ -36,6 +41,7 @@ from daemon.bookkeeping import take_in
 from daemon.clock import NEW_YORK
 from daemon.lot_file import Cells, ImportRefused, Problem, table_of
 from state.lots import Ledger, LedgerError, OversoldError, in_effect
+from state.lots.journal import ACQUISITIONS, IMPORTED
 from state.lots.money import CONTEXT
 from state.records import ZERO, Account, Lot, Transaction, TransactionKind
 from state.store import Store
@@ -84,8 +90,17 @@ class Import:
 # ------------------------------------------------------------------ reading and checking
 
 
-def read(path: Path, store: Store, ledger: Ledger, now: datetime, *, account_id: str | None = None) -> Import:
+def read(
+    path: Path,
+    store: Store,
+    ledger: Ledger,
+    now: datetime,
+    *,
+    account_id: str | None = None,
+    further: bool = False,
+) -> Import:
     """Check a file against the household; writes nothing. `account_id` is the account of a file without that column.
+    `further` is a person's word that lines like rows of the journal, with a reference of their own, are others.
 
     `ledger` is the replay of the journal as it is. Raises ImportRefused with everything that is wrong, OSError.
     """
@@ -102,9 +117,13 @@ def read(path: Path, store: Store, ledger: Ledger, now: datetime, *, account_id:
             if row is not None:
                 rows.append((line, row))
     new = _check_together(rows, store, problems)
+    of_file = {each for _, row in rows for each in (row.transaction_id, row.supersedes)}
     for line, row in new:
-        if row.kind is TransactionKind.OPENING_LOT and row.transaction_id not in household.dated:
-            _check_held_from(line, row, household, problems)
+        undated = row.kind is TransactionKind.OPENING_LOT and row.transaction_id not in household.dated
+        if undated and not _is_held_from_a_day(line, row, household, problems):
+            continue
+        if row.supersedes is None and not (further and row.transaction_id in household.referred):
+            _check_not_again(line, row, household, of_file, problems)
     if problems:
         raise ImportRefused(path, problems)
     after = _replayed(store, ledger, new, path, today)
@@ -125,6 +144,8 @@ class _Household:
     today: date
     account_id: str | None  # of lines without one
     dated: set[str] = field(default_factory=set)  # ids of lots whose line says since when they are held
+    referred: set[str] = field(default_factory=set)  # ids of rows that are named by a reference
+    _rows: dict[tuple[str, str], tuple[Transaction, ...]] = field(default_factory=dict)
     _days: dict[tuple[str, str], _Days] = field(default_factory=dict)
 
     def account(self, cells: Cells, name: str = "account") -> Account | None:
@@ -138,15 +159,26 @@ class _Household:
             cells.refuse(f"{name} {self.account_id}, the one of --account", repr(given))
         return found
 
+    def rows(self, account_id: str, symbol: str) -> tuple[Transaction, ...]:
+        """The journal's rows about a symbol in an account that count."""
+        key = account_id, symbol
+        if key not in self._rows:
+            about = self.store.journal.about(account_id, symbol)
+            self._rows[key] = tuple(row for row in about if row.transaction_id not in self.ledger.superseded)
+        return self._rows[key]
+
+    def named(self, cells: Cells, row: Transaction, as_of: str = "") -> Transaction:
+        """The row with its id."""
+        named = _named(cells, row, as_of)
+        if cells.text("reference"):
+            self.referred.add(named.transaction_id)
+        return named
+
     def days(self, account_id: str, symbol: str) -> _Days:
         """What the journal's own rows about a symbol in an account say of days; opening lots are left out."""
         key = account_id, symbol
         if key not in self._days:
-            rows = [
-                row
-                for row in self.store.journal.about(account_id, symbol)
-                if row.kind is not TransactionKind.OPENING_LOT and row.transaction_id not in self.ledger.superseded
-            ]
+            rows = [row for row in self.rows(account_id, symbol) if row.kind is not TransactionKind.OPENING_LOT]
             came = {row.trade_date for row in rows if row.kind is TransactionKind.SHARES_IN}
             self._days[key] = _Days(min((row.trade_date for row in rows), default=None), tuple(sorted(came)))
         return self._days[key]
@@ -182,7 +214,7 @@ def _lot_row(cells: Cells, household: _Household) -> Transaction | None:
         account_id=account.account_id,
         kind=TransactionKind.OPENING_LOT,
         trade_date=held_from,
-        source="import",
+        source=IMPORTED,
         symbol=symbol,
         quantity=quantity,
         price=price,
@@ -193,7 +225,7 @@ def _lot_row(cells: Cells, household: _Household) -> Transaction | None:
     )
     # Where no day is named, since when a lot is held follows from the journal, and may be another day when the file
     # comes again: it is no part of what the row is known by.
-    named = _named(cells, row, as_of.isoformat() if as_of else "")
+    named = household.named(cells, row, as_of.isoformat() if as_of else "")
     if as_of is not None:
         household.dated.add(named.transaction_id)
     return named
@@ -224,19 +256,59 @@ def _cost(cells: Cells, quantity: Decimal | None) -> tuple[Decimal, Decimal]:
         return price, amount - price * quantity
 
 
-def _check_held_from(line: int, row: Transaction, household: _Household, problems: list[Problem]) -> None:
+def _is_held_from_a_day(line: int, row: Transaction, household: _Household, problems: list[Problem]) -> bool:
     """A lot whose line does not say since when it is held: that must follow from the journal, without a doubt that it
     is one of the journal's own purchases."""
+    before = len(problems)
     days = household.days(row.account_id, row.symbol or "")
     if len(days.came) > 1:
         told = ", ".join(map(str, days.came))
         problems.append(Problem(line, f"the day the lot came in column as_of: {row.symbol} came in on {told}", "none"))
-    elif row.acquired is not None and row.acquired > row.trade_date:
+    elif row.acquired is not None and (row.acquired > row.trade_date or _is_of_first_day(row, days)):
         expected = (
-            f"a lot acquired up to {row.trade_date}, where the journal's own rows of {row.symbol} in {row.account_id} "
+            f"a lot acquired before {row.trade_date}, where the journal's own rows of {row.symbol} in {row.account_id} "
             "begin, for it may be one of them; or the day it came from elsewhere in column as_of"
         )
         problems.append(Problem(line, expected, f"acquired {row.acquired}"))
+    return len(problems) == before
+
+
+def _is_of_first_day(row: Transaction, days: _Days) -> bool:
+    """True for a lot of the very day on which the journal's own rows begin, where no shares came from elsewhere."""
+    return not days.came and row.acquired == days.first
+
+
+def _check_not_again(
+    line: int, row: Transaction, household: _Household, of_file: set[str | None], problems: list[Problem]
+) -> None:
+    """A row that the journal seems to have already, though not as a line of this file: most likely the same shares."""
+    rows = [each for each in household.rows(row.account_id, row.symbol or "") if each.transaction_id not in of_file]
+    alike = [each for each in rows if _is_alike(each, row)]
+    together = [each for each in rows if each.kind in ACQUISITIONS and _acquired_on(each) == row.acquired]
+    if not alike and row.kind is TransactionKind.OPENING_LOT and len(together) > 1:
+        alike = together if sum((each.quantity for each in together), ZERO) == row.quantity else []
+    if alike:
+        names = " and ".join(each.transaction_id for each in alike)
+        what = "" if row.kind is TransactionKind.SPLIT else f" of {decimal_text(row.quantity)} {row.symbol}"
+        expected = (
+            f"nothing that the journal has: {names} is a row of the kind {alike[0].kind.value}{what} in "
+            f"{row.account_id}, of the same day, and counts. If this line corrects it, write {alike[0].transaction_id} "
+            "into the column supersedes; if it is another one, give it a reference of its own and import with --further"
+        )
+        problems.append(Problem(line, expected, "the same again"))
+
+
+def _is_alike(known: Transaction, row: Transaction) -> bool:
+    """True when a row of the journal may well be what a new one tells, whatever it cost and whatever its name."""
+    if known.quantity != row.quantity:
+        return False
+    if TransactionKind.OPENING_LOT in (known.kind, row.kind):
+        return {known.kind, row.kind} <= ACQUISITIONS and _acquired_on(known) == _acquired_on(row)
+    return (known.kind, known.trade_date) == (row.kind, row.trade_date)
+
+
+def _acquired_on(row: Transaction) -> date:
+    return row.acquired or row.trade_date
 
 
 # ------------------------------------------------------------------ transactions
@@ -274,7 +346,7 @@ def _trade_row(cells: Cells, household: _Household) -> Transaction | None:
         account_id=account.account_id,
         kind=kind,
         trade_date=day,
-        source="import",
+        source=IMPORTED,
         symbol=symbol,
         quantity=quantity,
         price=price or ZERO,
@@ -282,7 +354,7 @@ def _trade_row(cells: Cells, household: _Household) -> Transaction | None:
         supersedes=supersedes,
         note=cells.text("note"),
     )
-    return _named(cells, replace(row, **others))
+    return household.named(cells, replace(row, **others))
 
 
 def _others(cells: Cells, household: _Household, kind: TransactionKind | None, day: date | None) -> dict[str, Any]:

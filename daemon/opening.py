@@ -23,13 +23,27 @@ if TYPE_CHECKING:
     from daemon.household import Watcher
 
 
+def one_name(database: Path) -> Path:
+    """The one name of a database, whatever link it is called by: lock and halt lie beside it.
+
+    Raises ConfigurationRefused for a file with several names of its own (hard links): nobody could tell which.
+    """
+    path = database.resolve()
+    if path.exists() and path.stat().st_nlink > 1:
+        raise ConfigurationRefused(
+            f"{path}: expected a database under one name, it has {path.stat().st_nlink} (hard links). Keep one of them."
+        )
+    return path
+
+
 @contextmanager
 def lease(database: Path) -> Iterator[None]:
     """Hold the household: one process works on a database at a time. Raises LeaseHeld.
 
     A lock on a file beside the database, released by the system when the process ends, however it ends.
     """
-    path = database.with_name(database.name + ".lock")
+    path = one_name(database)
+    path = path.with_name(path.name + ".lock")
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:

@@ -13,8 +13,8 @@ So a difference is exact (nine decimals) and its cause named only with its evide
     split               the quotient is exactly n:m, of a split announced, or booked without ratio    wait
     symbol_change       the shares of one symbol are missing and another has as many more             wait
     issuer_action       a merger, spin-off or the like was booked in the last weeks                   wait, or import
-    manual_trade        somebody trades the symbol by hand: the newest may not be in the history yet  wait
     before_history      the history, as far as it reaches, knows no such share                        import the lots
+    manual_trade        somebody trades the symbol by hand: the newest may not be in the history yet  look, or adopt
     unknown             nothing of it                                                                 look, or adopt
 
 A person can also decide that the broker is right and the lots are not (adoption.py). The broker's cost basis is shown
@@ -64,8 +64,8 @@ class Cause(StrEnum):
     SPLIT = "split"  # booked on one side only
     SYMBOL_CHANGE = "symbol_change"  # the shares are there under another symbol
     ISSUER_ACTION = "issuer_action"  # a merger, spin-off or the like
-    MANUAL_TRADE = "manual_trade"  # somebody trades by hand
     BEFORE_HISTORY = "before_history"  # the history begins after the shares were there
+    MANUAL_TRADE = "manual_trade"  # somebody trades by hand, and nothing else explains it
     UNKNOWN = "unknown"  # nothing explains it
 
 
@@ -75,8 +75,11 @@ _ADVICE = {
     Cause.SPLIT: "Wait: it agrees when both sides have booked it.",
     Cause.SYMBOL_CHANGE: "Wait for the announcement; it keeps basis and dates.",
     Cause.ISSUER_ACTION: "Wait some days for the announcement; else import the corrected lots.",
-    Cause.MANUAL_TRADE: "Wait: it agrees when the broker's history tells the trade.",
     Cause.BEFORE_HISTORY: "Import their lots: `harvestd ledger import FILE`.",
+    Cause.MANUAL_TRADE: (
+        "If the newest trade is minutes old, it agrees when the broker's history tells it. If not, look at the "
+        "account's history at the broker, and at what was imported."
+    ),
     Cause.UNKNOWN: "Look at the account's history at the broker.",
 }
 
@@ -108,8 +111,7 @@ class Difference:
         adopt = (
             f" `harvestd reconcile adopt {self.symbol}` takes the broker's word for it; it shows what that means first."
         )
-        waits = (Cause.FILL_ON_ITS_WAY, Cause.MANUAL_TRADE)
-        return _ADVICE[self.cause] + ("" if self.cause in waits else adopt)
+        return _ADVICE[self.cause] + ("" if self.cause is Cause.FILL_ON_ITS_WAY else adopt)
 
     @property
     def told(self) -> str:
@@ -255,8 +257,8 @@ class _Case:
             (Cause.SPLIT, self._split),
             (Cause.SYMBOL_CHANGE, self._symbol_change),
             (Cause.ISSUER_ACTION, self._issuer_action),
-            (Cause.MANUAL_TRADE, self._manual_trade),
             (Cause.BEFORE_HISTORY, self._before_history),
+            (Cause.MANUAL_TRADE, self._manual_trade),
         ):
             found = evidence()
             if found:

@@ -7,6 +7,13 @@ So in the evening the last weeks are read again and compared line by line (activ
 is taken in and told, with the restatements that follow from it. A line that is gone is not taken out: brokers drop
 lines by mistake as well, so it counts, and its symbol is locked, until it is told again, told as cancelled, or a person
 says that it never happened (adoption.py).
+
+Brokers correct further back, too: dividends of the year are put under another head in January and February. While cash
+has differed for a day, the whole year is read again, until March the year before with it.
+
+One answer that lacks lines is not believed: it is asked for again at once, and a line that one of the two tells is
+there. What is gone all the same is looked for again before the next session (`look_for_vanished`), for a lock of a day
+is dear where a minute's fault of the broker made it.
 """
 
 from __future__ import annotations
@@ -15,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from daemon.activities import Line, is_taken_back, lines_of, newest_version, take
+from daemon.activities import CASH, Line, is_taken_back, lines_of, newest_version, take
 from daemon.alerts import raise_alert, recover
 from daemon.clock import NEW_YORK
 from daemon.house import House
@@ -23,9 +30,10 @@ from daemon.questions import VANISHED, Question, ask, open_questions, settle
 from state.records import Account, AlertLevel, Transaction
 
 REREAD_DAYS = 45  # how far back a broker's history is read again: longer than any bust or cancelled dividend took
+CASH_PATIENCE = timedelta(days=1)  # after which cash that differs is looked for further back
+RECLASSIFIED_UNTIL = 3  # the month through which brokers rewrite the year before
 MOST_NAMED = 5
 MOST_TOLD = 5  # symbols with an alert of their own when a history loses lines; more are one incident
-CASH = "cash"  # stands for lines without a symbol
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +53,12 @@ def reread(house: House, account: Account, days: int = REREAD_DAYS) -> Reread:
     would keep the rest of the history out (`take_activities`). Raises BrokerUnavailable.
     """
     now = house.clock.now()
-    start = now.astimezone(NEW_YORK).date() - timedelta(days=days)
-    activities = house.brokers[account.account_id].activities_since(start)
+    start = _start(house, account, now, days)
+    broker = house.brokers[account.account_id]
+    activities = broker.activities_since(start)
+    if _vanished(house, account, start, {each.activity_id for each in activities}):
+        again = {each.activity_id: each for each in broker.activities_since(start)}
+        activities = tuple(({each.activity_id: each for each in activities} | again).values())
     with house.store.transaction():
         lines = lines_of(house, account, activities)
         rows = take(house, account, lines)
@@ -58,6 +70,23 @@ def reread(house: House, account: Account, days: int = REREAD_DAYS) -> Reread:
         _keep_vanished(house, account, told, vanished, now)
     late = tuple(row for row in rows if row.supersedes is None)
     return Reread(late, tuple(row for row in rows if row.supersedes is not None), vanished)
+
+
+def look_for_vanished(house: House, account: Account) -> None:
+    """Read the history again where it has lost lines: they may be back. For before a session, and when a process
+    starts. Raises BrokerUnavailable."""
+    if _asked_vanished(house, account):
+        reread(house, account)
+
+
+def _start(house: House, account: Account, now: datetime, days: int) -> date:
+    """From which day on the history is read again: further back while cash differs."""
+    today = now.astimezone(NEW_YORK).date()
+    start = today - timedelta(days=days)
+    differs = house.store.alerts.open_incidents(f"reconcile:{account.account_id}:{CASH}")
+    if not any(now - each.raised_at >= CASH_PATIENCE for each in differs):
+        return start
+    return min(start, date(today.year - (today.month <= RECLASSIFIED_UNTIL), 1, 1))
 
 
 def _tell_correction(house: House, account: Account, line: Line) -> None:

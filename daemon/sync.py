@@ -14,15 +14,16 @@ from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
 
+from brokers.errors import BrokerUnavailable
 from brokers.protocol import BrokerReader
 from daemon.activities import take_activities
-from daemon.alerts import raise_alert, recover
+from daemon.alerts import keep_alert, raise_alert, recover
 from daemon.gate import DaemonState
 from daemon.house import House
 from daemon.market_calendar import SessionTimes
 from daemon.market_data import data_locks
 from daemon.questions import keep_questions
-from daemon.readiness import state_of
+from daemon.readiness import require_account, state_of, tell_state
 from daemon.reconcile import Cause, differences
 from state.lots import Ledger
 from state.reasons import Reason, ReasonCode, because
@@ -96,8 +97,11 @@ def sync(house: House, account: Account) -> Snapshot:
     """Take in what happened at the broker and compare. Raises brokers.errors.BrokerUnavailable, JournalConflict."""
     broker = house.brokers[account.account_id]
     now = house.clock.now()
+    figures = broker.account()
+    require_account(house, account, figures)
     page = broker.activities(house.store.agenda.cursor(account.account_id, ACTIVITIES))
-    figures, positions = broker.account(), broker.positions()
+    positions = broker.positions()
+    _require_whole(house, account, figures, positions)
     if page.activities or not house.store.meta.get(_synced(account)):
         with house.store.transaction():
             take_activities(house, account, page.activities)
@@ -107,6 +111,19 @@ def sync(house: House, account: Account) -> Snapshot:
     house.learn(impossible="set_aside")  # issuers' actions whose day has come, or that were announced since
     locks = _reconcile(house, account, positions, figures, now)
     return _snapshot(house, account, broker, figures, positions, locks, now)
+
+
+def _require_whole(
+    house: House, account: Account, figures: BrokerAccount, positions: tuple[BrokerPosition, ...]
+) -> None:
+    """An empty list of positions is no empty account. Raises BrokerUnavailable where the broker's figures say so."""
+    if positions or figures.equity is None or not house.ledger.positions(account.account_id):
+        return
+    if figures.equity - figures.cash > figures.equity / 100:
+        raise BrokerUnavailable(
+            f"{account.account_id}: the broker lists no positions, and says that the account is worth {figures.equity} "
+            f"USD of which {figures.cash} are cash. Nothing is concluded from that list."
+        )
 
 
 def _synced(account: Account) -> str:
@@ -123,7 +140,10 @@ def _snapshot(
     now: datetime,
 ) -> Snapshot:
     session = house.calendar.current(now)
-    state, reason = state_of(house, account, session, broker.clock(), figures, now)
+    asked = house.clock.now()
+    said = broker.clock()
+    state, reason = state_of(house, account, session, said, figures, asked + (house.clock.now() - asked) / 2)
+    tell_state(house, account, state, reason, now)
     held = {position.symbol: position.quantity for position in positions}
     watched = sorted({*house.names, *held})
     quotes = broker.quotes(watched)
@@ -176,7 +196,7 @@ def _reconcile(
         return locks  # reconciling twice changes nothing
     for symbol, difference in differing.items():
         if symbol not in waits or symbol in overdue:
-            raise_alert(house.store, _break_key(account, symbol), AlertLevel.ERROR, difference.told, now)
+            keep_alert(house.store, _break_key(account, symbol), AlertLevel.ERROR, difference.told, now)
     for key in house.store.alerts.open_keys(_break_key(account, "")):
         symbol = key.rsplit(":", 1)[-1]
         if symbol not in differing and symbol != "cash" and house.ledger.why_unreadable(symbol) is None:
@@ -201,6 +221,6 @@ def _compare_cash(house: House, account: Account, ours: Decimal, figures: Broker
     key = _break_key(account, "cash")
     if abs(ours - figures.cash) >= CENT:
         message = f"Cash differs: expected {ours} USD from the journal, the broker says {figures.cash} USD"
-        raise_alert(house.store, key, AlertLevel.ERROR, message, now)
+        keep_alert(house.store, key, AlertLevel.ERROR, message, now)
     else:
         recover(house.store, key, "cash agrees again", now)

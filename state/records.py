@@ -461,6 +461,7 @@ class Activity:
     lots: tuple[LotSelection, ...] = ()  # lots the broker disposed of, where it says so
     to_symbol: str | None = None
     cancelled: bool = False  # the broker has taken this line back: it never happened
+    unreadable: bool = False  # of kind OTHER: what the broker sent makes no sense; as sent in `note`
     note: str = ""  # the broker's own words for what it is, such as "DIV/SPD"
 
 

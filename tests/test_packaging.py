@@ -146,6 +146,19 @@ def test_the_architecture_names_every_module_and_no_other() -> None:
         assert any(path.name == name for path in [*modules, *(ROOT / "tests").rglob("*.py")]), name
 
 
+def test_every_command_that_a_message_names_exists() -> None:
+    """`harvestd X Y` in backticks, wherever a person reads it: messages, remedies, documents."""
+    known = {name for name, _ in commands(app)}
+    places = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")] + list(documents())
+    found = 0
+    for place in places:
+        for words in re.findall(r"`harvestd ([a-z][a-z -]*[a-z])", place.read_text(encoding="utf-8")):
+            found += 1
+            whole = f"{words} "  # a command with what it is given, or a group of commands
+            assert any(whole.startswith(f"{one} ") or f"{one} ".startswith(whole) for one in known), f"{place}: {words}"
+    assert found > 60
+
+
 @pytest.mark.parametrize("document", documents(), ids=lambda path: path.name)
 def test_a_document_knows_no_machine(document: Path) -> None:
     text = document.read_text(encoding="utf-8")

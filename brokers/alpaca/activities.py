@@ -29,6 +29,10 @@ type and day with quantities of opposite sign, the one that adds shares stands f
 without symbol and cash. (No recorded sample shows how retail accounts get these rows; a pair and a single row both
 come out as one event.)
 
+Rows that cannot be read. A row without its amount, its side or its date, or with one that is no number, becomes OTHER
+without cash, marked `unreadable`, with the row as it was sent in `note`: one bad row never keeps the rest of a history
+out. It is dated by whatever it does say of a day. A fill without the id of its order is a fill all the same.
+
 The cursor. Fills are stamped with their execution and listed at once: it remembers the newest, and asks again from a
 quarter of an hour before. Everything else is filtered by when it was booked, mostly the night after, sometimes days
 late and under an earlier date: the cursor remembers when it last asked, by the broker's clock, and asks again from
@@ -45,7 +49,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from brokers.alpaca.answer import NEW_YORK, Answer, rows
 from brokers.alpaca.sessions import BrokerTime, Calendar
@@ -60,6 +64,7 @@ _BOOKED_OVERLAP = timedelta(days=3)
 _DATED_AHEAD = timedelta(days=10)  # a line may be booked before the day it is dated
 _UNSTAMPED = timedelta(days=40)  # lines that do not say when they were booked are remembered this long and more
 _GRAIN = timedelta(seconds=1)  # a query's instants are whole seconds
+_MOST_SHOWN = 600  # characters of a row that cannot be read
 _OPTION = re.compile(r"[A-Z]{1,6}\d{6}[CP]\d{8}")
 
 _CASH_KINDS = {
@@ -82,6 +87,9 @@ _WITHOUT_CASH = frozenset(
         ActivityKind.OTHER,
     }
 )  # such a row need not say an amount
+
+
+_Field = TypeVar("_Field")
 
 
 class Announcements(Protocol):
@@ -141,9 +149,10 @@ class History:
         fills = self._listed("trade_activity", before.filled and before.filled - _FILLS_OVERLAP)
         booked = self._listed("non_trade_activity", before.asked and before.asked - _BOOKED_OVERLAP)
         new = self._activities(fills, booked, frozenset({*before.fills, *before.booked}))
-        filled = max([*map(_executed_at, fills), *_known(before.filled)], default=None)
-        filled_marks = _marks(before.fills, fills, _executed_at, before.filled, filled, _FILLS_OVERLAP)
-        booked_marks = _marks(before.booked, booked, _listed_until, before.asked, asked, _BOOKED_OVERLAP)
+        stamps = (_stamp_of(row) for row in fills)
+        filled = max([*(at for at in stamps if at is not None), *_known(before.filled)], default=None)
+        filled_marks = _marks(before.fills, fills, self._listed_until, before.filled, filled, _FILLS_OVERLAP)
+        booked_marks = _marks(before.booked, booked, self._listed_until, before.asked, asked, _BOOKED_OVERLAP)
         return ActivityPage(tuple(new), _Cursor(filled, asked, filled_marks, booked_marks).written())
 
     def since(self, day: date) -> tuple[Activity, ...]:
@@ -175,7 +184,7 @@ class History:
         found: dict[str, Answer] = {}
         while True:
             page = rows(self._wire.read("/account/activities", asked), f"activities ({category})")
-            new = {row.text("id"): row for row in page if row.text("id") not in found}
+            new = {_id(row): row for row in page if _id(row) not in found}
             found.update(new)
             if len(page) < PAGE:
                 return tuple(found.values())
@@ -189,74 +198,119 @@ class History:
         self, fills: Sequence[Answer], booked: Sequence[Answer], given: frozenset[str] = frozenset()
     ) -> list[Activity]:
         """What was not given, oldest first; at one instant what was booked before what was traded, each as listed."""
-        new = [row for row in fills if _mark(row.text("id")) not in given]
-        if new:
-            days = [_traded_on(row) for row in new]
+        traded = [self._trade(row) for row in fills if _mark(_id(row)) not in given]
+        days = [each.trade_date for each in traded if each.kind is ActivityKind.FILL]
+        if days:
             self._calendar.load(min(days), max(days))
-        mapped = [self._booked(row, booked) for row in booked if _mark(row.text("id")) not in given]
-        return sorted([*mapped, *map(self._fill, new)], key=lambda each: each.occurred_at)
+        mapped = [self._booked(row, booked) for row in booked if _mark(_id(row)) not in given]
+        return sorted([*mapped, *map(self._settled, traded)], key=lambda each: each.occurred_at)
 
-    def _fill(self, row: Answer) -> Activity:
-        symbol, word, kind = row.text("symbol"), row.text("side"), row.text_or("type", "fill")
-        side, traded = _side(row), _traded_on(row)
-        quantity, price = row.decimal("qty"), row.decimal("price")
-        line = Activity(
-            activity_id=row.text("id"),
-            kind=ActivityKind.FILL,
-            occurred_at=_executed_at(row),
-            trade_date=traded,
-            symbol=symbol,
-            side=side,
-            quantity=quantity,
-            price=price,
-            amount=-side.sign * (quantity * price).quantize(CENT, ROUND_HALF_UP),
-            broker_order_id=row.text("order_id"),
-            settle_date=self._calendar.settles(traded),
-            note="FILL" if word == side.value else f"FILL/{word}",
-        )
-        if kind in ("fill", "partial_fill") and not _OPTION.fullmatch(symbol):
+    def _trade(self, row: Answer) -> Activity:
+        try:
+            return _execution(row)
+        except BrokerUnavailable as fault:
+            return _unreadable(row, fault, self._time)
+
+    def _settled(self, line: Activity) -> Activity:
+        """A fill with the day it settles."""
+        if line.kind is not ActivityKind.FILL:
             return line
-        return replace(line, kind=ActivityKind.OTHER, amount=ZERO, settle_date=None, note=f"{line.note}/{kind}")
+        return replace(line, settle_date=self._calendar.settles(line.trade_date))
 
     def _booked(self, row: Answer, all_rows: Sequence[Answer]) -> Activity:
         """A row that is not a trade; of an event booked in two legs, one of them stands for both."""
-        word = row.text("activity_type")
-        legs = [each for each in all_rows if _is_other_leg(row, each)] if word in ("SPLIT", "NC") else []
-        if legs and _quantity(row) < 0:
-            return replace(_line(row, ActivityKind.OTHER), symbol=None, amount=ZERO, note=f"{_note(row)}/leg")
-        if word == "SPLIT" or (word == "DIV" and _pays_in_shares(row)):
-            return self._split(row)
-        return self._symbol_change(row, legs) if word == "NC" else _line(row, _kind(row))
+        try:
+            line = _event(row, [each for each in all_rows if _is_other_leg(row, each)])
+        except BrokerUnavailable as fault:
+            return _unreadable(row, fault, self._time)
+        return self._completed(line)
 
-    def _split(self, row: Answer) -> Activity:
-        line = _line(row, ActivityKind.SPLIT)
-        new, old = row.decimal_or_none("new_rate"), row.decimal_or_none("old_rate")
-        if not (new and old):
-            new, old = self._announcements.split_ratio(line.symbol or "", line.trade_date) or (None, None)
-        return replace(line, ratio_new=new, ratio_old=old)
+    def _listed_until(self, row: Answer) -> datetime:
+        """When a row was booked; where it does not say, so late that it is remembered for some weeks."""
+        return _stamp_of(row) or _midnight(_day_of(row, self._time)) + _UNSTAMPED
 
-    def _symbol_change(self, row: Answer, legs: Sequence[Answer]) -> Activity:
-        line = _line(row, ActivityKind.SYMBOL_CHANGE)
-        if row.text_or("activity_sub_type") == "CNC":  # another CUSIP, the same symbol
-            return replace(line, kind=ActivityKind.OTHER, symbol=None)
+    def _completed(self, line: Activity) -> Activity:
+        """A split or a change of symbol that says only half of it, with what was announced."""
         symbol = line.symbol or ""
-        if row.has("old_symbol") and row.has("new_symbol"):
-            pair: tuple[str, str] | None = row.text("old_symbol"), row.text("new_symbol")
-        elif legs and legs[0].text_or("symbol", symbol) != symbol:
-            pair = legs[0].text("symbol"), symbol
-        else:
+        if line.kind is ActivityKind.SPLIT and line.ratio_new is None:
+            new, old = self._announcements.split_ratio(symbol, line.trade_date) or (None, None)
+            return replace(line, ratio_new=new, ratio_old=old)
+        if line.kind is ActivityKind.SYMBOL_CHANGE and line.to_symbol is None:
             pair = self._announcements.new_symbol(symbol, line.trade_date)
-        return replace(line, symbol=pair[0], to_symbol=pair[1]) if pair else line
+            return replace(line, symbol=pair[0], to_symbol=pair[1]) if pair else line
+        return line
 
 
 # ------------------------------------------------------------------ one row
+
+
+def _execution(row: Answer) -> Activity:
+    """A trade, without the day it settles. Raises BrokerUnavailable where the row cannot be read."""
+    symbol, word, kind = row.text("symbol"), row.text("side"), row.text_or("type", "fill")
+    side, traded = _side(row), _traded_on(row)
+    quantity, price = row.decimal("qty"), row.decimal("price")
+    line = Activity(
+        activity_id=_id(row),
+        kind=ActivityKind.FILL,
+        occurred_at=_executed_at(row),
+        trade_date=traded,
+        symbol=symbol,
+        side=side,
+        quantity=quantity,
+        price=price,
+        amount=-side.sign * (quantity * price).quantize(CENT, ROUND_HALF_UP),
+        broker_order_id=row.text_or("order_id") or None,
+        note="FILL" if word == side.value else f"FILL/{word}",
+    )
+    if kind in ("fill", "partial_fill") and not _OPTION.fullmatch(symbol):
+        return line
+    return replace(line, kind=ActivityKind.OTHER, amount=ZERO, note=f"{line.note}/{kind}")
+
+
+def _event(row: Answer, legs: Sequence[Answer]) -> Activity:
+    """A row that is not a trade, as far as it says itself what it is. Raises as above."""
+    word = row.text("activity_type")
+    if legs and _quantity(row) < 0:
+        return replace(_line(row, ActivityKind.OTHER), symbol=None, amount=ZERO, note=f"{_note(row)}/leg")
+    if word == "SPLIT" or (word == "DIV" and _pays_in_shares(row)):
+        new, old = row.decimal_or_none("new_rate"), row.decimal_or_none("old_rate")
+        told = (new, old) if new and old else (None, None)
+        return replace(_line(row, ActivityKind.SPLIT), ratio_new=told[0], ratio_old=told[1])
+    return _symbol_change(row, legs) if word == "NC" else _line(row, _kind(row))
+
+
+def _symbol_change(row: Answer, legs: Sequence[Answer]) -> Activity:
+    line = _line(row, ActivityKind.SYMBOL_CHANGE)
+    if row.text_or("activity_sub_type") == "CNC":  # another CUSIP, the same symbol
+        return replace(line, kind=ActivityKind.OTHER, symbol=None)
+    if row.has("old_symbol") and row.has("new_symbol"):
+        return replace(line, symbol=row.text("old_symbol"), to_symbol=row.text("new_symbol"))
+    if legs and legs[0].text_or("symbol", line.symbol or "") != line.symbol:
+        return replace(line, symbol=legs[0].text("symbol"), to_symbol=line.symbol)
+    return line
+
+
+def _unreadable(row: Answer, fault: BrokerUnavailable, time: BrokerTime) -> Activity:
+    """A row that cannot be read: told as it was sent, without cash and shares."""
+    symbol, sent = row.fields.get("symbol"), json.dumps(dict(row.items()), default=str)
+    day = _day_of(row, time)
+    return Activity(
+        activity_id=_id(row),
+        kind=ActivityKind.OTHER,
+        occurred_at=_stamp_of(row) or _midnight(day).astimezone(UTC),
+        trade_date=day,
+        symbol=symbol if isinstance(symbol, str) and symbol else None,
+        cancelled=row.fields.get("status") == "canceled",
+        note=f"{fault}: {sent[:_MOST_SHOWN]}",
+        unreadable=True,
+    )
 
 
 def _line(row: Answer, kind: ActivityKind) -> Activity:
     """A row that is not a trade. Where it moves cash, it must say how much."""
     moves_cash = kind not in _WITHOUT_CASH
     line = Activity(
-        activity_id=row.text("id"),
+        activity_id=_id(row),
         kind=kind,
         occurred_at=row.instant("created_at") if row.has("created_at") else _midnight(row.day("date")).astimezone(UTC),
         trade_date=row.day("date"),
@@ -293,8 +347,17 @@ def _note(row: Answer) -> str:
 
 
 def _is_other_leg(row: Answer, other: Answer) -> bool:
-    """True when two rows of one day are the old and the new shares of one event."""
+    """True when two rows of one day are the old and the new shares of one event; a row that cannot be read is none."""
+    if row.fields.get("activity_type") not in ("SPLIT", "NC"):
+        return False
     same = ("activity_type", "group_id") if row.has("group_id") else ("activity_type", "group_id", "symbol")
+    try:
+        return _are_legs(row, other, same)
+    except BrokerUnavailable:
+        return False
+
+
+def _are_legs(row: Answer, other: Answer, same: Sequence[str]) -> bool:
     return (
         _quantity(row) * _quantity(other) < 0
         and row.day("date") == other.day("date")
@@ -333,9 +396,42 @@ def _midnight(day: date) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=NEW_YORK)
 
 
-def _listed_until(row: Answer) -> datetime:
-    """When a row was booked; where it does not say, so late that it is remembered for some weeks."""
-    return row.instant("created_at") if row.has("created_at") else _midnight(row.day("date")) + _UNSTAMPED
+def _stamp_of(row: Answer) -> datetime | None:
+    """When a row was executed or booked, None where it does not say."""
+    return _read(row.instant, "transaction_time") or _read(row.instant, "created_at")
+
+
+def _day_of(row: Answer, time: BrokerTime) -> date:
+    """The day a row is of, by the first of all that it says; the broker's today where it says nothing."""
+    stamped = _stamp_of(row)
+    if row.fields.get("activity_type") == "FILL" and stamped:
+        return stamped.astimezone(NEW_YORK).date()
+    said = _read(row.day, "date") or (stamped and stamped.astimezone(NEW_YORK).date())
+    return said or _day_of_id(_id(row)) or time.today()
+
+
+def _day_of_id(activity_id: str) -> date | None:
+    """The day an id begins with, in New York."""
+    try:
+        return date.fromisoformat(activity_id[:8])
+    except ValueError:
+        return None
+
+
+def _read(field: Callable[[str], _Field], name: str) -> _Field | None:
+    """A field of a row that may be bad; None where it cannot be read."""
+    try:
+        return field(name)
+    except BrokerUnavailable:
+        return None
+
+
+def _id(row: Answer) -> str:
+    """Alpaca's id of a row; of one without, the hash of what it says."""
+    said = row.fields.get("id")
+    if isinstance(said, str) and said:
+        return said
+    return f"unnamed-{_mark(json.dumps(dict(row.items()), sort_keys=True, default=str))}"
 
 
 def _marks(
@@ -352,7 +448,7 @@ def _marks(
     """
     if newest is None:
         return {}
-    stamps = {_mark(row.text("id")): max([stamp_of(row), *_known(since)]) for row in listed}
+    stamps = {_mark(_id(row)): max([stamp_of(row), *_known(since)]) for row in listed}
     known = {mark: int(at.timestamp()) for mark, at in stamps.items()} | dict(before)
     oldest = int((newest - overlap - _GRAIN).timestamp())
     return {mark: at for mark, at in known.items() if at >= oldest}

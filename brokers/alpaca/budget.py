@@ -21,6 +21,7 @@ from brokers.errors import BrokerUnavailable
 
 _RESERVED_PART = 0.1  # of a minute's calls
 _SHORTEST_WAIT_S = 0.01
+_SHORTEST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0  # limits are by the minute
 
 
@@ -34,6 +35,7 @@ class RateBudget:
         self._per_minute = self._left = self._set
         self._sleep, self._monotonic, self._name = sleep, monotonic, name
         self._counted_at = self._closed_until = monotonic()
+        self._least_pause = _SHORTEST_PAUSE_S
         self._begins_at: float | None = None  # the server's next minute, where it counts
 
     def take_now(self, *, reserved: bool = False) -> bool:
@@ -71,10 +73,15 @@ class RateBudget:
             self._begins_at = self._counted_at + min(max(begins_in_s, 0.0), _LONGEST_PAUSE_S)
 
     def close(self, seconds: float) -> None:
-        """The server takes no more calls for so long; then a new minute begins."""
+        """The server takes no more calls for so long; then a new minute begins. Where it asks again and again, each
+        pause is at least twice the one before: a reset that is said to be over already is no reason to go on."""
         self._refill()
+        if self._counted_at - self._closed_until > _LONGEST_PAUSE_S:
+            self._least_pause = _SHORTEST_PAUSE_S
         self._left = self._per_minute
-        self._closed_until = max(self._closed_until, self._counted_at + min(max(seconds, 0.0), _LONGEST_PAUSE_S))
+        pause = min(max(seconds, self._least_pause), _LONGEST_PAUSE_S)
+        self._least_pause = min(2 * self._least_pause, _LONGEST_PAUSE_S)
+        self._closed_until = max(self._closed_until, self._counted_at + pause)
 
     def _wait(self, *, reserved: bool) -> float:
         """Seconds until a call can be drawn; 0 when one can be drawn now."""

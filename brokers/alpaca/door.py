@@ -17,6 +17,7 @@ from requests.exceptions import HTTPError, InvalidJSONError
 from urllib3.response import BaseHTTPResponse
 
 from brokers.alpaca.budget import RateBudget
+from brokers.alpaca.endpoints import Keys
 
 
 class ForbiddenRequestError(Exception):
@@ -24,7 +25,17 @@ class ForbiddenRequestError(Exception):
 
 
 class ExactResponse(Response):
-    """An answer whose JSON numbers are exact, and whose redirects are errors."""
+    """An answer whose JSON numbers are exact, whose redirects are errors, and that repeats no key it was sent."""
+
+    secrets: tuple[bytes, ...] = ()
+
+    @property
+    def content(self) -> bytes:
+        """The body with keys made unreadable, before anything is cut out of it."""
+        body = super().content or b""
+        for secret in self.secrets:
+            body = body.replace(secret, b"***")
+        return body
 
     def json(self, **_unused: object) -> object:
         """The body, numbers with a decimal point as Decimal. Raises InvalidJSONError on anything that is not JSON."""
@@ -62,9 +73,12 @@ def _no_number(word: str) -> NoReturn:
 class Door(HTTPAdapter):
     """Lets `methods` to `host` through, with (connect, read) time-outs in seconds, never twice."""
 
-    def __init__(self, host: str, methods: frozenset[str], timeouts: tuple[float, float], budget: RateBudget) -> None:
+    def __init__(
+        self, host: str, methods: frozenset[str], timeouts: tuple[float, float], budget: RateBudget, keys: Keys
+    ) -> None:
         super().__init__(max_retries=0)
         self._host, self._methods, self._timeouts, self._budget = host, methods, timeouts, budget
+        self._secrets = (keys.secret_key.encode(), keys.key_id.encode())
 
     def send(self, request: PreparedRequest, **settings: Any) -> Response:  # type: ignore[override]
         """One request. Raises ForbiddenRequestError before anything leaves, else what requests raises."""
@@ -83,4 +97,5 @@ class Door(HTTPAdapter):
         response.encoding = "utf-8"
         exact = ExactResponse()
         exact.__dict__.update(response.__dict__)
+        exact.secrets = self._secrets
         return exact

@@ -112,7 +112,7 @@ class Wire:
         session = client._session
         session.trust_env = False
         session.adapters.clear()
-        session.mount(f"{self._host}/", Door(self._host, self._methods, self._timeouts, self.budget))
+        session.mount(f"{self._host}/", Door(self._host, self._methods, self._timeouts, self.budget, self._keys))
         return client
 
     def close(self) -> None:

@@ -95,6 +95,12 @@ def import_(
     account: Annotated[
         str | None, typer.Option("--account", help="The account of a file without the column account.")
     ] = None,
+    further: Annotated[
+        bool,
+        typer.Option(
+            "--further", help="Lines that look like rows of the journal and have a reference of their own are others."
+        ),
+    ] = False,
     db: DbOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -119,7 +125,7 @@ def import_(
             if settings is not None:  # an account that was added since the daemon ran
                 store.household.put_accounts(item.as_account() for item in settings.household.accounts)
             ledger = full_replay(store, settings)
-            found = read(file, store, ledger, now, account_id=account)
+            found = read(file, store, ledger, now, account_id=account, further=further)
             if not dry_run:
                 take(found, store, ledger, now)
         finally:

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from daemon.cli import demo, ledger, reconcile, service, setup, trading, views
+from daemon.cli import data, demo, ledger, reconcile, service, setup, trading, views
 
 app = typer.Typer(
     name="harvestd",
@@ -18,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (demo, setup, trading, service, views, ledger, reconcile):
+for module in (demo, setup, trading, service, views, ledger, reconcile, data):
     module.register(app)
 
 

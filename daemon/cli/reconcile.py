@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Our lots beside the broker's records.", invoke_without_command=True)
     group.callback()(show)
     group.command("adopt")(adopt)
+    group.command("withdraw")(withdraw)
     app.add_typer(group, name="reconcile")
 
 
@@ -138,7 +139,8 @@ def adopt(
     config: ConfigOption = None,
 ) -> None:
     """Make the lots of a symbol the broker's shares, and settle what is open about it. Shows what it writes and what
-    that means for taxes, and asks. The daemon must be stopped."""
+    that means for taxes, asks, and looks once more before it writes. Refused while an order is working in the symbol.
+    The daemon must be stopped."""
     from daemon.adoption import adopt as write
     from daemon.adoption import adoption
     from daemon.opening import working_house
@@ -153,10 +155,40 @@ def adopt(
         if not yes and not typer.confirm("Write this?", default=False):
             console().print("Nothing was written.")
             raise typer.Exit(1)
+        console().print("Looking at the broker's records once more, for up to half a minute, before it is written.")
         rows = write(house, found)
         left = sync(house, owner).locks.get(symbol)
     told = f" Still locked: {left}" if left else ""
     console().print(f"Adopted: {len(rows)} journal rows, {len(found.settles)} questions settled.{told}", markup=False)
+
+
+def withdraw(
+    action_id: Annotated[str, typer.Argument(help="The announcement's id, as the alert or `reconcile` names it.")],
+    undo: Annotated[bool, typer.Option("--undo", help="It counts again.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    db: DbOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Let a corporate action that was announced wrongly count no more, in any account, however often it is announced.
+    Figures told since its day are restated. The daemon must be stopped."""
+    from daemon.opening import working_house
+    from daemon.sync import sync
+
+    with working_house(target(db, config), os.environ) as house:
+        known = [one for one in house.store.actions.notices() if one.action_id == action_id]
+        if not known:
+            raise NotFound(f"Expected the id of a corporate action that is known, was {action_id}.")
+        what = f"{known[0].symbol}: {known[0].kind.replace('_', ' ')} with ex-date {known[0].ex_date}"
+        counts = "counts again" if undo else "will not count any more, in any account"
+        console().print(f"{what} (id {action_id}) {counts}.", markup=False, soft_wrap=True)
+        if not yes and not typer.confirm("Write this?", default=False):
+            console().print("Nothing was written.")
+            raise typer.Exit(1)
+        house.store.actions.withdraw(action_id, undo=undo)
+        left = {one.account_id: sync(house, one).locks.get(known[0].symbol) for one in house.managed}
+    for account_id, lock in left.items():
+        if lock:
+            console().print(f"Still locked in {account_id}: {lock}", markup=False, soft_wrap=True)
 
 
 def _account(house: House, account_id: str | None, symbol: str) -> Account:

@@ -11,6 +11,7 @@ until something or somebody explains it (`quarantine`, `locks`).
 | `joining.py` | one total-return series out of answers given on different days |
 | `quarantine.py` | what is wrong with prices, as pure functions |
 | `asking.py`, `taking.py`, `review.py` | an answer, what becomes of it, and what only shows over all names |
+| `announcements.py` | what issuers announced, and what is no longer told |
 | `loading.py`, `evening.py` | the first load, which resumes; the update of every evening |
 | `locks.py`, `master.py` | names that are not traded because of their prices, or what they are |
 | `prices.py` | all of it for a household |
@@ -23,7 +24,7 @@ from daemon.market_data.feed import Feed, QuarantinePolicy
 from daemon.market_data.loading import Loaded, Progress, load_history
 from daemon.market_data.locks import fraction_bad, open_findings, short_histories, tell, without_newest_close
 from daemon.market_data.master import Known, followed, take_securities
-from daemon.market_data.prices import before_open, data_locks, feed_of, ready_prices, take_session, tracked
+from daemon.market_data.prices import before_open, data_locks, feed_of, held_beside, ready_prices, take_session, tracked
 
 __all__ = [
     "Feed",
@@ -37,6 +38,7 @@ __all__ = [
     "feed_of",
     "followed",
     "fraction_bad",
+    "held_beside",
     "load_history",
     "open_findings",
     "ready_prices",

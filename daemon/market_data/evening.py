@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 
-from daemon.clock import NEW_YORK
+from daemon.market_data.announcements import Told, announced, changes_lots, keep
 from daemon.market_data.asking import Answer, ask, asked, overlap, until
 from daemon.market_data.feed import Feed
-from daemon.market_data.loading import ACTIONS_AROUND, adopt, load_history
+from daemon.market_data.loading import adopt, load_history
 from daemon.market_data.review import review, thin_finding, thin_sessions
 from daemon.market_data.taking import mend, take_in
 from state.records import CorporateNotice, DailyBar
@@ -17,7 +17,8 @@ from state.store import Coverage, FindingKind, MarketFinding
 from state.store.market import SPOILING
 
 MOST_BEHIND = 60  # sessions; a name further behind is loaded, not updated
-SEEN, UPDATED = "corporate actions seen", "prices updated"  # in the store's meta
+UPDATED = "prices updated"  # in the store's meta
+NOBODY: Mapping[str, date] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +42,19 @@ class Update:
 class _Evening:
     """What the broker said this evening, before any of it is written."""
 
-    notices: tuple[CorporateNotice, ...]
+    told: Told
     answers: tuple[Answer, ...]
     anew: tuple[tuple[MarketFinding, DailyBar, Answer], ...]  # open jumps, the bar before each, all since
 
 
-def update_daily(feed: Feed, symbols: Iterable[str], start: date | None = None) -> Update:
+def update_daily(
+    feed: Feed, symbols: Iterable[str], start: date | None = None, beside: Mapping[str, date] = NOBODY
+) -> Update:
     """Bring `symbols` up to the newest session that is over: its closes, corporate actions, and what is found wrong.
 
     Names not stored yet are loaded back to `start` (None: as far as the others). While most names have no close in the
-    newest session it is not stored, and the answer says so. Doing it twice changes nothing.
+    newest session it is not stored, and the answer says so. Of `beside`, symbols without prices by the first day the
+    household had them, only corporate actions are asked for. Doing it twice changes nothing.
 
     Raises BrokerUnavailable; nothing of the evening is stored then.
     """
@@ -60,7 +64,7 @@ def update_daily(feed: Feed, symbols: Iterable[str], start: date | None = None) 
     begin = start or min((one.first_session for one in covered.values()), default=session)
     behind = _behind(feed, names, covered, begin, session)
     current = [covered[name] for name in names if name not in behind]
-    evening = _ask_evening(feed, current, session)
+    evening = _ask_evening(feed, current, session, beside)
     with feed.store.transaction():
         update = _write_evening(feed, [one.symbol for one in current], evening, session)
     if not behind:
@@ -82,11 +86,11 @@ def _behind(
     )
 
 
-def _ask_evening(feed: Feed, current: Sequence[Coverage], session: date) -> _Evening:
+def _ask_evening(feed: Feed, current: Sequence[Coverage], session: date, beside: Mapping[str, date]) -> _Evening:
     store, names = feed.store, [one.symbol for one in current]
     if not names:
-        return _Evening((), (), ())
-    notices = feed.broker.corporate_actions(names, _seen(feed) - ACTIONS_AROUND, feed.today + ACTIONS_AROUND)
+        return _Evening(Told(), (), ())
+    told = announced(feed, names, beside)
     spans: dict[date, list[str]] = {}
     for one in current:
         spans.setdefault(overlap(feed, min(one.last_session, session)), []).append(one.symbol)
@@ -96,28 +100,19 @@ def _ask_evening(feed: Feed, current: Sequence[Coverage], session: date) -> _Eve
         good = store.market.last_before(jump.symbol, jump.session)
         if good is not None:
             anew.append((jump, good, asked(feed, (jump.symbol,), good.session, session)))
-    return _Evening(notices, answers, tuple(anew))
+    return _Evening(told, answers, tuple(anew))
 
 
-def _seen(feed: Feed) -> date:
-    """The day on which corporate actions were last asked for, or prices were first loaded."""
-    told = feed.store.meta.get(SEEN)
-    if told is not None:
-        return date.fromisoformat(told)
-    loaded = (one.as_of for one in feed.store.market.coverage().values())
-    return min(loaded, default=feed.clock.now()).astimezone(NEW_YORK).date()
-
-
-def take_notices(feed: Feed, symbols: Iterable[str]) -> tuple[CorporateNotice, ...]:
-    """Corporate actions of `symbols` from a month before they were last asked for to a month ahead; returns those not
-    known before. Findings that they explain end, and names that they end are found. Raises BrokerUnavailable."""
+def take_notices(feed: Feed, symbols: Iterable[str], beside: Mapping[str, date] = NOBODY) -> Update:
+    """Corporate actions of `symbols`, and of those `beside` them as above, from a month before they were last asked for
+    to a month ahead; the answer has no bars. Findings that they explain end, and names that they end are found. Raises
+    BrokerUnavailable."""
     names = sorted(set(symbols))
-    told = feed.broker.corporate_actions(names, _seen(feed) - ACTIONS_AROUND, feed.today + ACTIONS_AROUND)
+    told = announced(feed, names, beside)
     with feed.store.transaction():
-        new = feed.store.actions.put(told, feed.clock.now())
-        feed.store.meta.put(SEEN, feed.today.isoformat())
-        review(feed, names, ())
-    return new
+        new = keep(feed, told)
+        news = review(feed, names, ())
+    return Update(feed.last_closed(), (), news, new, changes_lots(told))
 
 
 def _first_jumps(feed: Feed, names: Sequence[str]) -> tuple[MarketFinding, ...]:
@@ -129,9 +124,8 @@ def _first_jumps(feed: Feed, names: Sequence[str]) -> tuple[MarketFinding, ...]:
 def _write_evening(feed: Feed, names: Sequence[str], evening: _Evening, session: date) -> Update:
     """Everything the evening brought, in the caller's transaction."""
     store, now = feed.store, feed.clock.now()
-    notices = store.actions.put(evening.notices, now)
-    store.meta.put(SEEN, feed.today.isoformat())
-    rewritten, newest = _was_resolved(feed), store.market.last_session() or date.min
+    notices = keep(feed, evening.told)
+    rewritten, newest = _was_resolved(feed) or changes_lots(evening.told), store.market.last_session() or date.min
     answers, end = evening.answers, session
     thin = thin_sessions(feed, answers)
     held = thin.get(session, "")

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from brokers.errors import BrokerUnavailable
+from daemon.market_data.announcements import ACTIONS_AROUND
 from daemon.market_data.asking import ask, asked, overlap
 from daemon.market_data.feed import Feed
 from daemon.market_data.review import lift_common_gaps, review
@@ -28,7 +29,6 @@ from daemon.market_data.taking import Taken, take_in
 from state.store import FindingKind, MarketFinding
 
 BARS_A_CALL = 10_000  # a page of the market-data interfaces we know
-ACTIONS_AROUND = timedelta(days=30)  # corporate actions are asked for again this far back, and ahead as announced
 SETTLES_AFTER = timedelta(hours=1)  # after the close the session's bars are complete
 
 

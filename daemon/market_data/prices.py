@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
+from daemon.constituents import SYMBOL
 from daemon.market_data.evening import Update, take_notices, update_daily
 from daemon.market_data.feed import Feed, QuarantinePolicy
 from daemon.market_data.loading import Progress, load_history
@@ -14,6 +15,8 @@ from daemon.market_data.master import followed
 if TYPE_CHECKING:
     from daemon.house import House
     from daemon.household import Watcher
+
+LOSS_OPEN = timedelta(days=60)  # a sale's window, and as long again for what is announced late
 
 
 def feed_of(house: House) -> Feed:
@@ -26,6 +29,17 @@ def tracked(house: House) -> tuple[str, ...]:
     """Names whose prices are kept: the benchmark's, and what is held beside them."""
     held = (row.symbol for row in house.store.positions.list() if row.quantity)
     return tuple(sorted({*house.names, *held}))
+
+
+def held_beside(house: House) -> dict[str, date]:
+    """Symbols without prices of which an account of the household has a lot, or a loss that a purchase could still
+    disallow; each with the first day of a trade in it. What issuers do to them changes our figures as well."""
+    ledger, today = house.ledger, feed_of(house).today
+    held = {symbol for account in house.accounts for symbol in ledger.positions(account.account_id)}
+    held |= {row.symbol for row, _ in ledger.open_losses() if row.disposed >= today - LOSS_OPEN}
+    held |= {symbol for aside in ledger.unreadable.values() for symbol in aside.symbols}
+    named = {symbol for symbol in held - {*tracked(house)} if SYMBOL.fullmatch(symbol)}
+    return {symbol: ledger.first_days.get(symbol, today) for symbol in sorted(named)}
 
 
 def history_start(house: House) -> date:
@@ -58,7 +72,7 @@ def shown(now: Progress) -> tuple[int, int, str]:
 def take_session(house: House) -> Update:
     """The evening's closes and corporate actions. Raises BrokerUnavailable."""
     is_new = house.store.market.last_session() is None
-    return update_daily(feed_of(house), tracked(house), history_start(house) if is_new else None)
+    return update_daily(feed_of(house), tracked(house), history_start(house) if is_new else None, held_beside(house))
 
 
 def before_open(house: House) -> None:
@@ -66,7 +80,8 @@ def before_open(house: House) -> None:
 
     Raises BrokerUnavailable.
     """
-    take_notices(feed_of(house), tracked(house))
+    update = take_notices(feed_of(house), tracked(house), held_beside(house))
+    house.know_prices((), rewritten=update.rewritten)
 
 
 def data_locks(house: House) -> dict[str, str]:

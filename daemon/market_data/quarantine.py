@@ -17,7 +17,8 @@ the total return already: where the source has not adjusted for them yet, the re
 
 which is the convention of back-adjusted prices, and what is left is judged. So a split known to the source of actions
 and not yet to the source of prices is no jump, and a dividend is not lost because the prices learn of it a day late.
-Where that would itself be a jump, the notice is not believed: the prices stay, and the two that differ are a SPLIT. A
+Where that would itself be a jump, the notice is not believed: the prices stay, and the two that differ are a SPLIT. So
+are two amounts of cash for one day, of which one may be the other corrected, until the prices have them. A
 spin-off or merger, or anything else that only a person can book, explains a move as it is.
 """
 
@@ -119,7 +120,10 @@ def moves(
             between = [one for one in between if one.ex_date > last.session]
             expected = _expected_adjustment(last, between) if between else ONE
             own = None if expected == ONE else _own_adjusted(last, bar, expected)
-            if own is not None and least * last.adjusted <= own <= most * last.adjusted:
+            doubt = _amounts_in_doubt(between) if own is not None else ""
+            if doubt and bar.session >= recent_from:
+                findings.append(MarketFinding(bar.symbol, bar.session, FindingKind.SPLIT, doubt, at))
+            elif own is not None and least * last.adjusted <= own <= most * last.adjusted:
                 to, of = own, raw.adjusted
                 bar = scaled([raw], to, of)[0]
             total = bar.adjusted * last.close
@@ -140,7 +144,7 @@ def _expected_adjustment(last: DailyBar, between: Sequence[CorporateNotice]) -> 
     for one in between:
         if one.action is not None and one.action.kind is CorporateActionKind.SPLIT:
             shares *= one.action.ratio_new / one.action.ratio_old
-        elif _is_cash(one):
+        elif is_cash(one):
             cash += one.per_share
     left = last.close - shares * cash
     return shares * last.close / left if left > 0 else ONE
@@ -154,7 +158,21 @@ def _own_adjusted(last: DailyBar, bar: DailyBar, expected: Decimal) -> Decimal |
     return last.adjusted * expected * bar.close / last.close
 
 
-def _is_cash(notice: CorporateNotice) -> bool:
+def _amounts_in_doubt(between: Sequence[CorporateNotice]) -> str:
+    """What contradicts itself in the cash of a day: one payment told with two amounts, as when a source corrects it
+    under another id. Payments that the source calls by different names, such as a special dividend, are two."""
+    told: dict[tuple[date, str], CorporateNotice] = {}
+    for one in between:
+        if is_cash(one) and one.action is None:
+            other = told.setdefault((one.ex_date, one.note), one)
+            if other.per_share != one.per_share:
+                amounts = f"{_said(other)} and {_said(one)}"
+                return f"for {one.ex_date} both {amounts} are announced, and the source's prices have neither yet"
+    return ""
+
+
+def is_cash(notice: CorporateNotice) -> bool:
+    """True for what is paid out without anything else happening to the shares."""
     return (
         not notice.needs_person
         and notice.per_share > 0
@@ -167,7 +185,7 @@ def _others(between: Sequence[CorporateNotice]) -> list[CorporateNotice]:
     return [
         one
         for one in between
-        if not _is_cash(one) and (one.action is None or one.action.kind is not CorporateActionKind.SPLIT)
+        if not is_cash(one) and (one.action is None or one.action.kind is not CorporateActionKind.SPLIT)
     ]
 
 

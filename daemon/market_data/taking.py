@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from decimal import Decimal
 
 from daemon.market_data.asking import Answer, stored_bars
 from daemon.market_data.feed import Feed
 from daemon.market_data.joining import joined, scaled
-from daemon.market_data.quarantine import Judged, corrections, gaps, moves, sifted
+from daemon.market_data.quarantine import Judged, corrections, gaps, is_cash, moves, sifted
 from state.records import CorporateNotice, DailyBar
 from state.store import FindingKind, MarketFinding
-from state.store.actions import without_repeats
 from state.store.market import EVERY_SYMBOL, SPOILING
 
 
@@ -56,13 +56,21 @@ def take_in(feed: Feed, answers: Iterable[Answer], excused: Collection[date] = (
 
 
 def notices_of(feed: Feed, symbols: Sequence[str], start: date, end: date) -> dict[str, list[CorporateNotice]]:
-    """Corporate actions of names with an ex-date in [start, end], each once however often it was told."""
+    """Corporate actions of names with an ex-date in [start, end], each once however often it was told: cash of one day
+    and one amount is one payment."""
     told = feed.store.actions.notices(symbols, start, end)
-    once = {action.action_id for action in without_repeats([one.action for one in told if one.action is not None])}
+    actions = feed.store.actions.once([one.action for one in told if one.action is not None])
+    once = {action.action_id for action in actions}
     found: dict[str, list[CorporateNotice]] = {}
+    paid: set[tuple[str, date, Decimal]] = set()
     for notice in told:
-        if notice.action is None or notice.action_id in once:
-            found.setdefault(notice.symbol, []).append(notice)
+        if notice.action is not None and notice.action_id not in once:
+            continue
+        cash = notice.symbol, notice.ex_date, notice.per_share
+        if is_cash(notice) and cash in paid:
+            continue
+        paid.add(cash)
+        found.setdefault(notice.symbol, []).append(notice)
     return found
 
 

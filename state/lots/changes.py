@@ -7,6 +7,9 @@ may have filed a return on it, and must be told the new one, as a difference.
 Worked example. On 15 December 100 X are sold at a loss of 1,000, provisional until 14 January. On 9 January 40 X are
 bought in an IRA. The sale's figures are restated: short-term loss 1,000 before, 600 after; disallowed 400, for good.
 
+A correction of a sale is a row of its own, with an id of its own. The figures told under the old id are compared with
+those of the row that stands for it now: a price corrected by a cent is that, not a sale that never was.
+
 The algorithm: a unit that nothing touched is the same object in both ledgers, and so is, in a unit that was touched,
 every row before the change. Only what is left is compared, sale by sale.
 """
@@ -19,6 +22,7 @@ from dataclasses import dataclass
 from decimal import localcontext
 
 from state.lots.book import Parcel
+from state.lots.journal import successors
 from state.lots.ledger import Ledger
 from state.lots.money import CONTEXT, cents
 from state.lots.unit import Unit
@@ -43,17 +47,31 @@ def difference(before: Ledger, after: Ledger) -> Difference:
     with localcontext(CONTEXT):
         for old, new in _touched(before, after):
             queues.update(_changed_queues(old, new, after))
-            for sale_id, was, now in _sales_that_differ(old, new, after):
-                sales[sale_id] = now
-                changed = restatement(was, now)
-                if changed is not None:
-                    restated.append(changed)
+            differing = {sale_id: (was, now) for sale_id, was, now in _sales_that_differ(old, new, after)}
+            sales.update({sale_id: now for sale_id, (_, now) in differing.items()})
+            restated += restatements(
+                {sale_id: was for sale_id, (was, _) in differing.items()},
+                {sale_id: now for sale_id, (_, now) in differing.items()},
+                after,
+            )
     return Difference(queues, sales, in_order_told(restated))
 
 
 def in_order_told(restated: Iterable[Restatement]) -> tuple[Restatement, ...]:
     """Restatements by the day of the sale."""
     return tuple(sorted(restated, key=lambda each: (each.disposed, each.account_id, each.sale_id)))
+
+
+def restatements(
+    was: Mapping[str, Sequence[RealizedRow]], now: Mapping[str, Sequence[RealizedRow]], after: Ledger
+) -> list[Restatement]:
+    """What became of the figures told of sales, from their rows by sale id, in the order of `was`.
+
+    A sale without rows now is followed to the row of `after` that stands for it.
+    """
+    stands = successors(after.transactions) if any(rows and not now.get(each) for each, rows in was.items()) else {}
+    found = (restatement(rows, now.get(each) or now.get(stands.get(each, each)) or ()) for each, rows in was.items())
+    return [each for each in found if each is not None]
 
 
 def restatement(was: Sequence[RealizedRow], now: Sequence[RealizedRow]) -> Restatement | None:

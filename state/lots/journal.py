@@ -13,7 +13,8 @@ that lot, so they never replace the hundred, but they have a basis and a holding
 
 The total order of events:
 1. trade date;
-2. opening lots, then corporate actions (both hold from before the open), then everything else, then cash mergers;
+2. opening lots, then corporate actions, then opening lots from a person's file, whose shares are counted as that day's
+   statement has them (all hold from before the open), then everything else, then cash mergers;
 3. instant of execution where known, sales before purchases of the same instant (a plan sells to pay for what it buys),
    then transaction id. Rows without an instant keep the place, among the day's rows, at which they were given.
 
@@ -41,8 +42,10 @@ DISPOSALS = NOT_SOLD | {TransactionKind.SELL, TransactionKind.TRANSFER}
 SHORTS = frozenset({TransactionKind.SELL_SHORT, TransactionKind.BUY_TO_COVER, TransactionKind.DELIVER_TO_COVER})
 SECURITY_KINDS = ACQUISITIONS | DISPOSALS | SHORTS | {TransactionKind.SPLIT}
 
-_OPENING, _BEFORE_OPEN, _TRADE, _AFTER_CLOSE = range(4)
+_OPENING, _BEFORE_OPEN, _COUNTED, _TRADE, _AFTER_CLOSE = range(5)
+IMPORTED = "import"  # source of rows from a person's file
 _SAME_ACTION_DAYS = 7  # brokers book one corporate action on different days of a week
+_BOOKED_LATE_DAYS = 60  # a row booked so late is still of the split that was announced
 
 
 # ------------------------------------------------------------------ what is valid and what counts
@@ -216,7 +219,7 @@ def rank(event: Event) -> int:
     if isinstance(event, CorporateAction):
         return _AFTER_CLOSE if event.kind is CorporateActionKind.CASH_MERGER else _BEFORE_OPEN
     if event.kind is TransactionKind.OPENING_LOT:
-        return _OPENING
+        return _COUNTED if event.source == IMPORTED else _OPENING
     return _BEFORE_OPEN if event.kind is TransactionKind.SPLIT else _TRADE
 
 
@@ -259,25 +262,38 @@ def _instant_key(event: Event) -> tuple[datetime, bool, str]:
     return event.executed_at, event.kind in ACQUISITIONS, event.transaction_id
 
 
-SplitReports = dict[tuple[str, Decimal], tuple[tuple[date, str], ...]]  # (symbol, ratio) -> (day, account)
+SplitReports = dict[tuple[str, Decimal], tuple[tuple[date, frozenset[str]], ...]]  # (symbol, ratio) -> (day, by whom)
+_ANNOUNCED = ""  # who reports a split that is no account's row
 
 
 def first_report(event: Event, seen: SplitReports) -> Event | None:
-    """The event; a split as the corporate action it is, or None when another account has reported it already.
+    """The event; a split as the corporate action it is, or None when it has been reported already.
 
     A split happens to a security, not to an account. Rows of different accounts with the same symbol and ratio within
-    a week are one split, effective on the earliest of their dates; so is a corporate action of the issuer's own record.
-    `seen` holds the reports so far and takes in this one.
+    a week are one split, effective on the earliest of their dates; so is a corporate action of the issuer's own record,
+    which besides answers for one row of each account that is booked up to sixty days after it. `seen` holds the reports
+    so far and takes in this one.
     """
     action = as_split(event)
     if action is None:
         return event
-    source = event.account_id if isinstance(event, Transaction) else ""
+    source = event.account_id if isinstance(event, Transaction) else _ANNOUNCED
     key = action.symbol, action.ratio_new / action.ratio_old
     reports = seen.get(key, ())
-    seen[key] = (*reports, (action.ex_date, source))
-    known = any((action.ex_date - day).days <= _SAME_ACTION_DAYS and account != source for day, account in reports)
-    return None if known else action
+    for place in reversed(range(len(reports))):
+        day, sources = reports[place]
+        if _is_reported((action.ex_date - day).days, source, sources):
+            seen[key] = (*reports[:place], (day, sources | {source}), *reports[place + 1 :])
+            return None
+    seen[key] = (*reports, (action.ex_date, frozenset({source})))
+    return action
+
+
+def _is_reported(days: int, source: str, sources: frozenset[str]) -> bool:
+    """True when a split that `sources` reported is the one that `source` reports so many days later."""
+    if source not in sources:
+        return days <= (_BOOKED_LATE_DAYS if _ANNOUNCED in sources else _SAME_ACTION_DAYS)
+    return source != _ANNOUNCED and _ANNOUNCED in sources and days <= _SAME_ACTION_DAYS
 
 
 def as_split(event: Event) -> CorporateAction | None:

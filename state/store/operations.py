@@ -153,6 +153,14 @@ class Alerts:
         self._db.insert_records(schema.alerts, [alert])
         return True
 
+    def reword(self, key: str, message: str) -> None:
+        """What an open incident says from now on; it is not handed on again."""
+        newest = self._newest(key)
+        if newest is not None and not newest.recovered and newest.message != message:
+            table = schema.alerts
+            last = select(func.max(table.c.alert_id)).where(table.c.key == key).scalar_subquery()
+            self._db.execute(update(table).where(table.c.alert_id == last).values(message=message))
+
     def _newest(self, key: str) -> Alert | None:
         rows = self._db.read(schema.alerts, "WHERE key = ? ORDER BY alert_id DESC LIMIT 1", (key,))
         return next(map(alert_from, rows), None)

@@ -158,14 +158,38 @@ class TestFills:
         stub.fills = [{**FILL, "side": "sell_short"}]
         assert (only(reader).side, only(reader).note) == (Side.SELL, "FILL/sell_short")
 
-    @pytest.mark.parametrize("missing", ["id", "transaction_time", "qty", "price", "side", "symbol", "order_id"])
-    def test_a_fill_without_what_it_needs_is_not_guessed_at(
+    @pytest.mark.parametrize("missing", ["transaction_time", "qty", "price", "side", "symbol"])
+    def test_a_fill_without_what_it_needs_is_not_guessed_at_and_keeps_no_other_out(
         self, stub: BookkeepingAlpaca, reader: AlpacaReader, missing: str
     ) -> None:
         row = {name: value for name, value in FILL.items() if name != missing}
-        stub.says("/v2/account/activities", lambda asked: [row] if asked.query["category"] == "trade_activity" else [])
-        with pytest.raises(BrokerUnavailable, match=f"row 1, {missing}: expected"):
-            reader.activities()
+        rows = [row, fill(2, "2026-10-08T15:15:00Z")]
+        stub.says("/v2/account/activities", lambda asked: rows if asked.query["category"] == "trade_activity" else [])
+        page = reader.activities()
+        bad, good = sorted(page.activities, key=lambda each: each.kind is K.FILL)
+        assert (bad.kind, bad.unreadable, bad.quantity, bad.amount) == (K.OTHER, True, 0, 0)
+        assert (bad.activity_id, bad.trade_date) == (FILL["id"], date(2026, 10, 8))
+        assert bad.symbol == (None if missing == "symbol" else "KO")
+        assert f"row 1, {missing}: expected" in bad.note
+        assert "4825c6d6-47e6-4095-ac04-d233b5d5904b" in bad.note, "the row as it was sent"
+        assert (good.kind, good.activity_id) == (K.FILL, "2026::2")
+        assert reader.activities(page.cursor).activities == (), "once"
+
+    def test_a_fill_of_an_unknown_side_is_neither(self, stub: BookkeepingAlpaca, reader: AlpacaReader) -> None:
+        stub.fills = [{**FILL, "side": "exchange"}]
+        assert (only(reader).kind, only(reader).unreadable) == (K.OTHER, True)
+
+    def test_a_fill_without_its_order_is_a_fill(self, stub: BookkeepingAlpaca, reader: AlpacaReader) -> None:
+        stub.fills = [{**FILL, "order_id": None}]
+        told = only(reader)
+        assert (told.kind, told.quantity, told.broker_order_id) == (K.FILL, D("0.5"), None)
+
+    def test_a_row_without_an_id_is_known_by_what_it_says(self, stub: BookkeepingAlpaca, reader: AlpacaReader) -> None:
+        stub.fills = [{name: value for name, value in FILL.items() if name != "id"}]
+        page = reader.activities()
+        [told] = page.activities
+        assert (told.kind, told.activity_id[:8]) == (K.FILL, "unnamed-")
+        assert reader.activities(page.cursor).activities == ()
 
 
 SHARES = {"symbol": "KO", "qty": "4", "net_amount": "0"}
@@ -267,8 +291,48 @@ class TestKinds:
         assert (first.cancelled, second.cancelled, second.note) == (True, False, "DIV/correct")
 
     def test_cash_that_is_not_told_is_not_zero(self, stub: BookkeepingAlpaca, reader: AlpacaReader) -> None:
-        stub.booked = [booked(1, "DIV", net_amount=None)]
-        with pytest.raises(BrokerUnavailable, match="net_amount"):
+        stub.booked = [booked(1, "DIV", net_amount=None, symbol="KO")]
+        told = only(reader)
+        assert (told.kind, told.unreadable, told.symbol, told.amount) == (K.OTHER, True, "KO", 0)
+        assert "net_amount: expected a number, was None" in told.note
+
+    @pytest.mark.parametrize(
+        ("kind", "fields"),
+        [
+            ("FEE", {"net_amount": None}),
+            ("JNL", {"net_amount": ""}),
+            ("ACATC", {"net_amount": "12,5"}),
+            ("ACATS", {"symbol": "KO", "qty": None}),
+            ("NEWX", {"date": None}),
+            ("SPLIT", {"symbol": "KO", "new_rate": "two"}),
+            ("MISC", {"symbol": 5}),
+            (7, {}),
+        ],
+    )
+    def test_one_bad_row_never_keeps_the_rest_of_a_history_out(
+        self, stub: BookkeepingAlpaca, reader: AlpacaReader, kind: str, fields: dict[str, object]
+    ) -> None:
+        stub.booked = [booked(1, kind, **fields), booked(2, "INT", net_amount="0.5")]
+        page = reader.activities()
+        bad, good = page.activities
+        assert (bad.kind, bad.unreadable, bad.amount, bad.quantity) == (K.OTHER, True, 0, 0)
+        assert bad.trade_date in (date(2026, 10, 7), date(2026, 10, 8))
+        assert (good.kind, good.amount) == (K.INTEREST, D("0.5"))
+        assert reader.activities(page.cursor).activities == ()
+        assert bad in reader.activities_since(date(2026, 10, 7)), "the same when it is read again"
+
+    def test_a_bad_leg_does_not_take_the_other_with_it(self, stub: BookkeepingAlpaca, reader: AlpacaReader) -> None:
+        new = booked(1, "SPLIT", symbol="KO", qty="6", net_amount="0", new_rate="3", old_rate="1")
+        stub.booked = [new, booked(2, "SPLIT", symbol="KO", qty="-2", net_amount="0", date=None)]
+        good, bad = reader.activities().activities
+        assert (good.kind, good.ratio_new, bad.kind, bad.unreadable) == (K.SPLIT, 3, K.OTHER, True)
+
+    def test_an_announcement_that_cannot_be_asked_for_is_no_bad_row(
+        self, stub: BookkeepingAlpaca, reader: AlpacaReader
+    ) -> None:
+        stub.says("/v1/corporate-actions", {"corporate_actions": None})
+        stub.booked = [booked(1, "SPLIT", symbol="KO", qty="4")]
+        with pytest.raises(BrokerUnavailable):
             reader.activities()
 
     def test_other_currencies_are_not_dollars(self, stub: BookkeepingAlpaca, reader: AlpacaReader) -> None:

@@ -98,9 +98,20 @@ def test_nobody_draws_until_the_server_takes_calls_again(clock: Time) -> None:
     assert sum(clock.slept) == pytest.approx(12, abs=0.1)
 
 
-@pytest.mark.parametrize(("said", "pause"), [(-100, 0), (1e9, 60)])
+@pytest.mark.parametrize(("said", "pause"), [(-100, 1), (0, 1), (1e9, 60)])
 def test_a_time_that_cannot_be_meant_is_held_within_a_minute(clock: Time, said: float, pause: float) -> None:
     calls = budget(clock)
     calls.close(said)
     calls.take(patience_s=120)
     assert sum(clock.slept) == pytest.approx(pause, abs=0.1)
+
+
+def test_a_server_that_says_enough_again_and_again_is_asked_less_and_less(clock: Time) -> None:
+    """Its reset is always said to be over already: without a pause of our own every order left would be posted."""
+    calls = budget(clock)
+    for pause in (1, 2, 4, 8):
+        before = sum(clock.slept)
+        calls.close(0)
+        assert not calls.take_now()
+        calls.take(patience_s=60)
+        assert sum(clock.slept) - before == pytest.approx(pause, abs=0.1)

@@ -79,6 +79,15 @@ def test_bad_answers_even_those_that_echo_the_keys(person: Practice, fault: Faul
     nothing_is_told(person)
 
 
+def test_a_field_that_holds_a_key_is_masked_before_it_is_cut(person: Practice) -> None:
+    """Messages show the beginning of what could not be read; half a key is a key too."""
+    person.server.script(Fault(FaultKind.SET, path="/v2/account", fields={"cash": f"no number: {SECRET}"}, times=0))
+    said = person.harvestd("run", code=1)
+    assert "no number: ***" in said
+    assert SECRET[:12] not in said
+    nothing_is_told(person)
+
+
 def test_a_crash_with_the_keys_at_hand(person: Practice) -> None:
     """An exception nobody expected, raised where the keys are in reach; its traceback goes the way of all logs."""
     code = f"""

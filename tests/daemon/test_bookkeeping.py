@@ -126,6 +126,24 @@ def test_what_was_told_stands_while_it_cannot_be_read_and_is_restated_once_it_ca
     assert compare(books.store).differences == ()
 
 
+def test_a_sale_corrected_while_its_symbol_was_set_aside_is_told_as_corrected(books: Books) -> None:
+    """Bust purchase, corrected sale, purchase again: what was told of `s` is now what `s~2` tells, and no zero."""
+    books.learn("2026-01-20", BOUGHT, SOLD)
+    books.learn("2026-01-23", BUST, row("s~2", "sell", "2026-01-20", "60", "41", supersedes="s"))
+    books.learn("2026-01-26", row("b~3", "buy", "2026-01-06", "100", "50", supersedes="b"))
+    assert books.gains() == {"s~2": (D(-540), D(0))}
+    (restated,) = books.store.lots.restatements()
+    assert (restated.sale_id, restated.before.recognized, restated.after.recognized) == ("s", D(-600), D(-540))
+    assert compare(books.store).differences == ()
+
+
+def test_a_corrected_sale_is_told_with_both_prices(books: Books) -> None:
+    books.learn("2026-01-20", BOUGHT, SOLD)
+    books.learn("2026-01-21", row("s~2", "sell", "2026-01-20", "60", "40.10", supersedes="s"))
+    (alert,) = books.store.alerts.list(1000)
+    assert "was -600.00 USD, is now -594.00; proceeds were 2,400.00 USD, is now 2,406.00" in alert.message
+
+
 def test_the_alert_says_what_is_wrong_and_what_to_do(books: Books) -> None:
     books.learn("2026-01-20", SOLD)
     (alert,) = books.store.alerts.list()

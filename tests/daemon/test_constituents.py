@@ -301,6 +301,13 @@ def test_per_cent_signs_and_fractions_do_not_go_together(tmp_path: Path) -> None
     assert "sum to 1. Is the list whole?" in refused(tmp_path, "symbol,weight\nAAA,0.5%\nBBB,0.3%\nCCC,0.2%\n")
 
 
+def test_weights_in_two_units_are_refused(tmp_path: Path) -> None:
+    """50 per cent and 0.3: whether the second is a third of a per cent or thirty nobody can say."""
+    said = refused(tmp_path, "symbol,weight\nAAA,50%\nBBB,0.3\nCCC,49.7%\n")
+    assert "line 3: expected weights in one unit, was '0.3' here and '50%' in line 2" in said
+    assert len(read(tmp_path, "symbol,weight\nAAA,50%\nBBB,0\nCCC,30%\nDDD,20%\n").symbols) == 3
+
+
 def test_a_fund_of_bonds_is_no_benchmark_of_shares(tmp_path: Path) -> None:
     text = ISHARES.replace('"Financials","Equity","1,000.00","25.00"', '"Financials","Fixed Income","1,000.00","25.00"')
     text = text.replace('"-","UNLISTED', '"MSFT","MICROSOFT').replace('"P5N994"', '"AAPL"')

@@ -6,6 +6,7 @@ Whatever the broker does, at most one of its orders belongs to an intent, and wh
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -15,8 +16,10 @@ from conftest import Staged
 from small_house import Stage
 
 from brokers.errors import BrokerUnavailable, NotAuthorized, UnknownOrder
+from daemon.execution import settle
 from daemon.halt import halt, halt_reason, is_halted
 from state.records import (
+    AlertLevel,
     BrokerOrder,
     BrokerOrderStatus,
     BrokerPosition,
@@ -534,3 +537,99 @@ def test_the_venue_never_sees_more_unhedged_than_the_bound(stage: Stage) -> None
     assert [plan.state for plan in stage.plans()] == [PlanState.DONE]
     assert D(3_500) < max(out) <= 5_000 + 60
     assert len(stage.intents("AAA")) == 3
+
+
+# ------------------------------------------------------------------ orders that this database never recorded
+
+
+def test_an_open_order_of_another_harvestd_halts_before_anything_is_sent(stage: Stage) -> None:
+    """A second folder, or a database put back from a backup: two of them would buy everything twice."""
+    stage.venue.halt("BBB")
+    stage.venue.broker().submit(OrderRequest("hv-mine-20240304-1-1-0", "BBB", BUY, D(5)))
+    stage.execute((BUY, "AAA", 10))
+    stage.tick(stage.at(0, 10))
+    assert is_halted(stage.path)
+    assert broker_has(stage, "AAA") == 0
+    [alert] = [alert for alert in stage.told if alert.level is AlertLevel.HALT]
+    assert "hv-mine-20240304-1-1-0" in alert.message
+    assert "harvestd resume" in alert.message
+
+
+def test_somebody_elses_buy_keeps_its_cash_and_its_symbol(stage: Stage) -> None:
+    """A resting order by hand may take 80,000 of the 100,000 USD at any moment; and nobody trades against it."""
+    by_hand = OrderRequest("by-hand", "CCC", BUY, D(2000), OrderType.LIMIT, D(40))
+    stage.venue.broker().submit(by_hand)
+    stage.execute((BUY, "CCC", 10), (BUY, "AAA", 1000))
+    stage.tick(stage.at(0, 10))
+    sent = stage.only("AAA")
+    assert 0 < sent.submitted_quantity * sent.reference_price < 20_000
+    assert stage.only("CCC").state is IntentState.RECORDED
+    assert stage.only("CCC").reason.startswith("SYMBOL_LOCKED")
+    assert stage.house.store.alerts.open_keys("foreign:") == ("foreign:main",)
+    stage.venue.cancel(order_of(stage, "CCC").broker_order_id)
+    stage.tick(stage.at(0, 12))
+    assert stage.house.store.alerts.open_keys("foreign:") == ()
+    assert stage.only("CCC").submitted_quantity == 10
+
+
+# ------------------------------------------------------------------ an order under its id is one order
+
+
+def never_found(stage: Stage) -> None:
+    """The broker took the order and lost the answer; its lists know of none for a while."""
+    stage.venue.lose_next_answer("after")
+    stage.alter(order_by_client_id=lambda _: None, open_orders=lambda: ())
+
+
+def test_what_may_have_been_sent_is_sent_again_as_it_was_or_not_at_all(stage: Stage) -> None:
+    """The first order is there after all and has spent the cash: a smaller one under its id would be another order."""
+    stage.venue.halt("AAA")
+    stage.execute((BUY, "AAA", 1000))
+    never_found(stage)
+    stage.tick(stage.at(0, 10))
+    assert (stage.only("AAA").state, stage.only("AAA").submitted_quantity) == (IntentState.UNKNOWN, 1000)
+    broke = replace(stage.venue.broker().account(), cash=D(500))
+    stage.alter(order_by_client_id=lambda _: None, open_orders=lambda: (), account=lambda: broke)
+    stage.tick(stage.at(0, 12))
+    ended = stage.only("AAA")
+    assert (ended.state, ended.submitted_quantity) == (IntentState.EXPIRED, 0)
+    assert ended.reason.startswith("ORDER_UNFUNDED")
+    assert broker_has(stage, "AAA") == 1
+
+
+def test_sent_again_it_is_the_same_order_and_found_to_be_there(stage: Stage) -> None:
+    stage.venue.halt("AAA")
+    stage.execute((BUY, "AAA", 1000))
+    never_found(stage)
+    stage.tick(stage.at(0, 10))
+    stage.tick(stage.at(0, 12))
+    stage.alter()
+    stage.tick(stage.at(0, 14))
+    assert (stage.only("AAA").state, stage.only("AAA").submitted_quantity) == (IntentState.WORKING, 1000)
+    assert broker_has(stage, "AAA") == 1
+    assert not is_halted(stage.path)
+
+
+def test_two_looks_within_seconds_count_as_one(stage: Stage) -> None:
+    """Three look-ups in vain mean something only when the broker had time to show the order."""
+    stage.execute((BUY, "AAA", 10))
+    slow = replace(stage.venue.broker().capabilities, lookups_before_resend=3)
+    stage.venue.lose_next_answer("before")
+    stage.alter(capabilities=slow)
+    stage.tick(stage.at(0, 10))
+    for _ in range(5):
+        settle(stage.house, stage.account)
+    assert (stage.only("AAA").state, stage.only("AAA").lookups) == (IntentState.UNKNOWN, 1)
+    for seconds in (20, 40):
+        stage.venue.advance_to(stage.at(0, 10) + timedelta(seconds=seconds))
+        settle(stage.house, stage.account)
+    assert stage.only("AAA").state is IntentState.RECORDED
+
+
+def test_after_an_answer_that_says_nothing_the_pass_is_over(stage: Stage) -> None:
+    stage.venue.lose_next_answer("after")
+    stage.execute((BUY, "AAA", 10), (BUY, "BBB", 10), (BUY, "CCC", 10))
+    stage.tick(stage.at(0, 10))
+    assert len(stage.venue.orders()) == 1
+    stage.tick(stage.at(0, 12))
+    assert len(stage.venue.orders()) == 3

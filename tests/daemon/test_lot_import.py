@@ -59,19 +59,19 @@ class Desk:
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return path
 
-    def look(self, *lines: str, account: str | None = None) -> Import:
-        return read(self.file(*lines), self.store, self.ledger, NOW, account_id=account)
+    def look(self, *lines: str, account: str | None = None, further: bool = False) -> Import:
+        return read(self.file(*lines), self.store, self.ledger, NOW, account_id=account, further=further)
 
-    def take(self, *lines: str, account: str | None = None) -> Import:
-        found = self.look(*lines, account=account)
+    def take(self, *lines: str, account: str | None = None, further: bool = False) -> Import:
+        found = self.look(*lines, account=account, further=further)
         self.ledger = take(found, self.store, self.ledger, NOW)
         return found
 
-    def refused(self, *lines: str, account: str | None = None) -> list[str]:
+    def refused(self, *lines: str, account: str | None = None, further: bool = False) -> list[str]:
         """The problems as they are told; and nothing was written."""
         before = self.store.journal.all()
         with pytest.raises(ImportRefused) as refusal:
-            self.take(*lines, account=account)
+            self.take(*lines, account=account, further=further)
         assert self.store.journal.all() == before
         return [str(problem) for problem in refusal.value.problems]
 
@@ -183,9 +183,11 @@ def test_which_of_several_days_a_lot_came_is_asked(desk: Desk) -> None:
 def test_a_lot_that_may_be_a_purchase_of_the_journal_s_own_is_refused(desk: Desk) -> None:
     desk.happened(fill("f1", "2024-05-01", "10"), fill("f2", "2024-05-08", "10"))
     (problem,) = desk.refused(LOTS, "main,KO,2024-05-08,10,100")
-    assert problem.startswith("line 2: expected a lot acquired up to 2024-05-01")
+    assert problem.startswith("line 2: expected a lot acquired before 2024-05-01")
     assert problem.endswith("was acquired 2024-05-08")
-    assert len(desk.take(f"{LOTS},as_of", "main,KO,2024-05-08,10,100,2024-06-03").rows) == 1
+    (problem,) = desk.refused(LOTS, "main,KO,2024-05-01,10,100")
+    assert problem.endswith("was acquired 2024-05-01"), "the day of the first row is no day before it"
+    assert len(desk.take(f"{LOTS},as_of", "main,KO,2024-05-08,11,100,2024-06-03").rows) == 1
     assert len(desk.take(LOTS, "spouse,KO,2024-05-08,10,100").rows) == 1
 
 
@@ -201,6 +203,23 @@ def test_the_shares_are_those_of_the_day_a_lot_is_held_from(desk: Desk) -> None:
     assert desk.lots("spouse") == [("KO", "2019-05-06", D(100), D(5000))]
 
 
+def test_shares_as_of_the_day_of_a_split_are_those_after_it(desk: Desk) -> None:
+    """The statement of that day counts the split already, announced before the import or after."""
+    day = date(2024, 4, 8)
+    split = CorporateAction("sp", CorporateActionKind.SPLIT, "KO", day, D(2), D(1))
+    desk.take(f"{LOTS},as_of", f"ira,KO,2019-05-06,100,5000,{day}")
+    desk.store.actions.put([CorporateNotice("sp", "forward_split", "KO", day, split)], NOW)
+    desk.take(f"{LOTS},as_of", f"main,KO,2019-05-06,100,5000,{day}")
+    desk.take(f"{LOTS},as_of", "spouse,KO,2019-05-06,100,5000,2024-04-05")
+    assert [desk.ledger.position(each, "KO") for each in ("ira", "main", "spouse")] == [100, 100, 200]
+
+
+def test_shares_as_of_a_day_are_there_for_that_day_s_sales(desk: Desk) -> None:
+    desk.happened(fill("s", "2024-05-08", "-15", "61", executed_at=datetime(2024, 5, 8, 14, tzinfo=UTC)))
+    desk.take(f"{LOTS},as_of", "main,KO,2019-05-06,20,1000,2024-05-08")
+    assert desk.lots() == [("KO", "2019-05-06", D(5), D(250))]
+
+
 def test_beside_the_broker_s_last_known_position(desk: Desk) -> None:
     desk.store.positions.replace("main", [PositionRow("main", "KO", D(120), NOW), PositionRow("main", "PG", D(5), NOW)])
     found = desk.look(LOTS, "main,KO,2019-05-06,120,1", "main,PG,2019-05-06,4,1", "main,T,2019-05-06,4,1",
@@ -211,6 +230,72 @@ def test_beside_the_broker_s_last_known_position(desk: Desk) -> None:
         ("PG", D(4), D(5), False),
         ("T", D(4), D(0), False),
     ]
+
+
+LOT = "ira,KO,2024-02-20,100,5000"
+
+
+@pytest.mark.parametrize(
+    ("header", "line"),
+    [
+        (LOTS, "ira,KO,2024-02-20,100,5000.01"),
+        (LOTS, "ira,KO,2024-02-20,100,unknown"),
+        (f"{LOTS},reference", f"{LOT},r1"),
+        (f"{LOTS},as_of", f"{LOT},2024-02-20"),
+        ("account,symbol,acquired,quantity,price", "ira,KO,2024-02-20,100,50.01"),
+        (f"{TRADES},time", "ira,buy,2024-02-20,KO,100,50,10:00"),
+    ],
+)
+def test_a_lot_is_not_imported_again_in_other_words(desk: Desk, header: str, line: str) -> None:
+    desk.take(LOTS, LOT)
+    (known,) = desk.store.journal.all()
+    (problem,) = desk.refused(header, line)
+    assert f"write {known.transaction_id} into the column supersedes" in problem
+    assert "--further" in problem
+    if "reference" not in header:
+        assert len(desk.refused(header, line, further=True)) == 1, "a name of its own is needed"
+    desk.take(f"{header},supersedes", f"{line},{known.transaction_id}")
+    assert desk.ledger.position("ira", "KO") == 100
+
+
+@pytest.mark.parametrize(
+    ("header", "line"),
+    [
+        (f"{TRADES},time", "ira,buy,2024-03-01,KO,10,50,10:00"),
+        (f"{TRADES},fees", "ira,buy,2024-03-01,KO,10,50,1"),
+        (TRADES, "ira,buy,2024-03-01,KO,10,50.01"),
+        (f"{LOTS},as_of", "ira,KO,2024-03-01,10,500,2024-03-04"),
+        (f"{LOTS},as_of", "ira,KO,2024-03-01,14,500,2024-03-04"),
+    ],
+)
+def test_a_trade_is_not_imported_again_in_other_words_or_as_a_lot(desk: Desk, header: str, line: str) -> None:
+    desk.take(TRADES, "ira,buy,2024-03-01,KO,10,50", "ira,buy,2024-03-01,KO,4,50")
+    (problem,) = desk.refused(header, line)
+    assert "import:ira:" in problem
+
+
+def test_a_split_is_not_imported_again_in_other_words(desk: Desk) -> None:
+    header = "account,kind,date,symbol,quantity,ratio_new,ratio_old,reference"
+    desk.take(header, "ira,split,2024-03-01,KO,,2,1,")
+    assert len(desk.refused(header, "ira,split,2024-03-01,KO,,2,1,again")) == 1
+
+
+def test_two_lots_that_look_alike_are_two_where_a_file_or_a_person_says_so(desk: Desk) -> None:
+    header = f"{LOTS},reference"
+    desk.take(header, f"{LOT},a", f"{LOT},b")
+    assert desk.ledger.position("ira", "KO") == 200
+    assert desk.take(header, f"{LOT},a", f"{LOT},b", f"{LOT},c").known == 2
+    assert len(desk.refused(header, f"{LOT},d")) == 1
+    assert len(desk.take(header, f"{LOT},d", further=True).rows) == 1
+    assert desk.ledger.position("ira", "KO") == 400
+
+
+def test_a_lot_that_was_taken_back_may_be_imported_again(desk: Desk) -> None:
+    desk.take(LOTS, LOT)
+    (known,) = desk.store.journal.all()
+    desk.take(f"{LOTS},supersedes", f"ira,KO,2024-02-20,0,,{known.transaction_id}")
+    desk.take(f"{LOTS},reference", f"{LOT},r1")
+    assert desk.ledger.position("ira", "KO") == 100
 
 
 # ------------------------------------------------------------------ transactions

@@ -17,6 +17,7 @@ from price_source import (
     DAYS,
     Returns,
     Shop,
+    dividend_notice,
     open_shop,
     rename_notice,
     returns,
@@ -345,7 +346,7 @@ def test_a_notice_between_evenings_explains_as_well(shop: Opened) -> None:
     the.source.untold.add(("AAA", DAYS[201]))
     evening(the, 201)
     the.source.untold.clear()
-    assert [one.symbol for one in take_notices(the.feed, NAMES)] == ["AAA"]
+    assert [one.symbol for one in take_notices(the.feed, NAMES).notices] == ["AAA"]
     assert the.open() == []
 
 
@@ -584,3 +585,34 @@ def test_an_action_announced_and_booked_counts_once(shop: Opened) -> None:
     evening(the, 202)
     assert the.open() == []
     assert returns(the.series("AAA")) == at_once(the, "AAA")
+
+
+def test_a_dividend_told_under_two_ids_is_paid_once(shop: Opened) -> None:
+    """The prices learn of it a day late, so that the return is made from what was announced."""
+    the = loaded(shop())
+    day = DAYS[201]
+    the.source.dividends["AAA", day] = D("2.00")
+    the.source.late["AAA", day] = DAYS[202]
+    the.source.others.append(replace(dividend_notice("AAA", day, D("2.00")), action_id="again"))
+    evening(the, 201)
+    evening(the, 202)
+    assert the.open() == []
+    assert returns(the.series("AAA")) == at_once(the, "AAA")
+
+
+@pytest.mark.parametrize(("note", "found"), [("", [FindingKind.SPLIT]), ("special", [])])
+def test_two_amounts_for_one_day_are_believed_only_where_the_source_tells_them_apart(
+    shop: Opened, note: str, found: list[FindingKind]
+) -> None:
+    """2.00 corrected to 0.20 under another id, and the first is still told; or a special dividend beside the other."""
+    the = loaded(shop())
+    day = DAYS[201]
+    the.source.dividends["AAA", day] = D("2.00")
+    the.source.late["AAA", day] = DAYS[205]
+    the.source.others.append(replace(dividend_notice("AAA", day, D("0.20")), action_id="other", note=note))
+    before = the.series("AAA")[DAYS[200]]
+    evening(the, 201)
+    bar = the.series("AAA")[day]
+    assert [kind for _, _, kind in the.open()] == found
+    cash = D(0) if found else D("2.20")
+    assert float(bar.adjusted / before.adjusted) == pytest.approx(float(bar.close / (before.close - cash)))

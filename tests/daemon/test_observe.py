@@ -56,7 +56,7 @@ def test_the_plan_is_made_and_written_down_and_nothing_is_sent(watched: Stage) -
     assert watched.house.store.plans.approvals() == ()
 
 
-def test_what_an_earlier_run_left_to_be_sent_stays_where_it_is(staged: Staged) -> None:
+def test_what_an_earlier_run_left_to_be_sent_ends_unsent_and_plans_go_on(staged: Staged) -> None:
     """The mode was paper and is observe from this start on, with a plan half way."""
     stage = staged()
     stage.tick(stage.before_open(0))
@@ -64,8 +64,25 @@ def test_what_an_earlier_run_left_to_be_sent_stays_where_it_is(staged: Staged) -
     stage.execute((Side.BUY, "AAA", 10))
     stage.house.brokers = {"main": ReadOnlyBroker(stage.venue.broker())}
     stage.finish(0)
-    assert stage.only("AAA").state is IntentState.RECORDED
+    assert (stage.only("AAA").state, stage.only("AAA").reason) == (IntentState.EXPIRED, "MODE_OBSERVES")
+    assert stage.house.store.plans.list(only_open=True) == ()
+    assert [plan.session for plan in stage.house.store.plans.list()][-1] == stage.session(0).session
     assert stage.venue.orders() == ()
+
+
+def test_a_plan_approved_before_is_not_carried_out(staged: Staged) -> None:
+    stage = staged(approvals={"order_usd": "1"})
+    stage.live(0)
+    [plan] = stage.house.store.plans.list(only_open=True)
+    harvestd("plans", "approve", plan.plan_id, "--db", stage.path)
+    stage.house.brokers = {"main": ReadOnlyBroker(stage.venue.broker())}
+    stage.tick(stage.before_open(1))
+    stage.tick(stage.at(1, 2))
+    ended = stage.house.store.plans.get(plan.plan_id)
+    assert ended is not None
+    assert ended.state is PlanState.BLOCKED
+    assert ended.reasons[-1] == "MODE_OBSERVES"
+    assert stage.house.store.orders.list() == ()
 
 
 def test_even_the_function_that_sends_finds_nothing_to_send_with(staged: Staged) -> None:

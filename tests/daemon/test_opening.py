@@ -12,6 +12,7 @@ import pytest
 from command_line import harvestd
 
 from daemon.errors import ConfigurationRefused, LeaseHeld
+from daemon.halt import is_halted
 from daemon.opening import Target, lease, looking_house, working_world
 from state.store import NotADatabase, Store
 
@@ -65,6 +66,23 @@ def test_a_killed_process_leaves_no_lease_behind(held: tuple[Path, subprocess.Po
     holder.wait()
     with lease(database):
         pass
+
+
+def test_another_name_for_the_file_is_no_other_household(demo_copy: Path) -> None:
+    """Two daemons on one database would each send its orders; a halt beside a link would halt nothing."""
+    link = demo_copy.with_name("link.db")
+    link.symlink_to(demo_copy)
+    with lease(demo_copy), pytest.raises(LeaseHeld), lease(link):
+        raise AssertionError("two processes held one household")
+    harvestd("halt", "by its other name", "--db", link)
+    assert is_halted(demo_copy)
+    assert not link.with_name("link.db.halt").exists()
+
+
+def test_a_file_with_two_names_of_its_own_is_refused(demo_copy: Path) -> None:
+    demo_copy.with_name("twin.db").hardlink_to(demo_copy)
+    with pytest.raises(ConfigurationRefused, match="hard links"), lease(demo_copy):
+        raise AssertionError("opened")
 
 
 def test_within_one_process_too(demo_copy: Path) -> None:

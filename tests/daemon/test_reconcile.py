@@ -162,7 +162,8 @@ def test_somebody_trades_by_hand_and_the_newest_is_not_in_the_history_yet(histor
     one = only(history)
     assert one.cause is Cause.MANUAL_TRADE
     assert "5 were sold" in one.evidence
-    assert "adopt" not in one.advice
+    assert "Wait" not in one.advice
+    assert "harvestd reconcile adopt AAA" in one.advice
 
 
 def test_our_own_fill_that_the_history_does_not_tell_yet(history: History) -> None:
@@ -340,6 +341,109 @@ def test_lines_that_are_gone_are_taken_back_at_a_person_s_word(history: History)
     assert stage.house.journal_cash("main") == snapshot.cash
     assert history.reread().vanished == {}
     assert stage.alerts("vanished:main:AAA") == ["raised", "recovered"]
+
+
+def test_a_trade_that_is_in_the_positions_before_the_history_is_not_adopted(history: History) -> None:
+    """Sold between the look at the history and that at the positions: adopted, it would leave the books twice."""
+    stage = history.stage
+    stage.look()
+    stage.outside(SELL, "AAA", 7)
+    stage.venue.advance_to(stage.at(8, 12))
+    words = adoption(stage.house, stage.account, "AAA", stage.house.brokers["main"].positions())
+    assert "7 AAA off the books" in words.lines[0]
+    with pytest.raises(CannotAdopt, match="not what was shown any more"):
+        adopt(stage.house, words)
+    assert stage.look().locks == {}
+    assert all(row.source != "adopt" for row in stage.house.store.journal.all())
+
+
+def test_what_is_another_difference_by_the_time_of_the_word_is_not_written(history: History) -> None:
+    stage = history.stage
+    history.moves(AAA=30)
+    words = proposed(history)
+    history.moves(AAA=-10)
+    with pytest.raises(CannotAdopt, match="expected 280 shares there and 250 here, are 270 and 250"):
+        adopt(stage.house, words)
+    history.moves(AAA=-20)
+    with pytest.raises(CannotAdopt, match="Nothing was written"):
+        adopt(stage.house, words)
+    assert all(row.source != "adopt" for row in stage.house.store.journal.all())
+
+
+def test_the_two_looks_are_some_time_apart(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some seconds after the first look the history tells the trade that the positions had already."""
+    stage = history.stage
+    stage.outside(SELL, "AAA", 7)
+    stage.venue.advance_to(stage.at(8, 12))
+    gone = history.drop(history.last_fill().activity_id)
+    words = proposed(history)
+
+    def later(seconds: float) -> None:
+        assert seconds > 0
+        history.lines.update(gone)
+        stage.house.store.agenda.set_cursor("main", "activities", "activity-0")
+
+    monkeypatch.setattr(stage.house.clock, "sleep", later)
+    with pytest.raises(CannotAdopt, match="not what was shown any more"):
+        adopt(stage.house, words)
+
+
+def test_nothing_is_adopted_while_an_order_of_ours_is_working(history: History) -> None:
+    stage = history.stage
+    stage.execute((SELL, "AAA", 50))
+    stage.tick(stage.at(8, 12))
+    history.moves(AAA=5)
+    with pytest.raises(CannotAdopt, match=f"expected no order working, was {stage.only('AAA').client_order_id}"):
+        proposed(history)
+
+
+def test_nothing_is_adopted_while_anybody_s_order_is_working(history: History) -> None:
+    stage = history.stage
+    history.moves(AAA=5)
+    words = proposed(history)
+    stage.outside(SELL, "BBB", 50)
+    stage.outside(SELL, "AAA", 50)
+    with pytest.raises(CannotAdopt, match="expected no order working"):
+        proposed(history)
+    with pytest.raises(CannotAdopt, match="expected no order working"):
+        adopt(stage.house, words)
+
+
+def test_nothing_is_adopted_while_a_fill_of_ours_is_on_its_way(history: History) -> None:
+    stage = history.stage
+    stage.execute((SELL, "AAA", 50))
+    stage.tick(stage.at(8, 12))
+    stage.venue.advance_to(stage.at(8, 14))
+    history.drop(history.last_fill().activity_id)
+    with pytest.raises(CannotAdopt, match="filled by 50 shares more than the history tells yet"):
+        proposed(history)
+
+
+def test_to_adopt_what_a_split_explains_is_warned_of(history: History) -> None:
+    stage, day = history.stage, history.stage.session(8).session
+    history.tell(KINDS.SPLIT, trade_date=day)
+    history.moves(AAA=held(stage))
+    assert proposed(history).means[0].startswith("CAREFUL")
+
+
+def test_a_wrong_import_beside_trades_by_hand_is_looked_for_not_waited_for(history: History) -> None:
+    stage = history.stage
+    stage.outside(SELL, "AAA", 5)
+    stage.venue.advance_to(stage.at(8, 12))
+    stage.look()
+    day = stage.session(5).session
+    lot = Transaction("l", "main", TransactionKind.OPENING_LOT, day, "import", "AAA", D(9), D(40), acquired=day)
+    stage.house.learn([lot])
+    one = only(history)
+    assert one.cause is Cause.MANUAL_TRADE
+    assert "what was imported" in one.advice
+    assert "Wait" not in one.advice
+
+
+def test_cash_that_differs_is_not_adopted_and_the_refusal_says_what_happens(history: History) -> None:
+    history.cash += D(5)
+    with pytest.raises(CannotAdopt, match="read further back each evening"):
+        proposed(history, "cash")
 
 
 def test_open_questions_are_settled_and_lots_stay_as_they_are(history: History) -> None:

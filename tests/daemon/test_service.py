@@ -26,10 +26,9 @@ def test_a_signal_in_the_middle_of_writing_a_line_waits_for_nothing(monkeypatch:
 
     monkeypatch.setattr(service, "log", Log())
     ending = _Ending()
-    with ending.on_signals():
-        with writing:
-            os.kill(os.getpid(), signal.SIGTERM)
-            assert ending.asked.wait(1)
+    with ending.on_signals(), writing:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert ending.asked.wait(1)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 

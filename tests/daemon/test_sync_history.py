@@ -16,6 +16,7 @@ from told_history import History
 from daemon.activities import transaction_of
 from daemon.lots_check import compare
 from daemon.questions import open_questions
+from daemon.rereading import look_for_vanished
 from state.records import (
     Activity,
     ActivityKind,
@@ -112,6 +113,141 @@ def test_cash_agrees_to_the_cent_over_lines_of_all_kinds(history: History) -> No
     assert stage.house.journal_cash("main") == snapshot.cash
     assert stage.alerts("reconcile:main:cash") == []
     proved(stage)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        (KINDS.FILL, {"side": BUY, "quantity": D(0), "price": D(10)}),
+        (KINDS.FILL, {"side": SELL, "quantity": D(-1), "price": D(10), "amount": D(-10)}),
+        (KINDS.FILL, {"side": BUY, "quantity": D(1), "price": D(-10), "amount": D(10)}),
+        (KINDS.SPLIT, {"ratio_new": D(0), "ratio_old": D(1), "amount": D("0.07")}),
+        (KINDS.SPLIT, {"ratio_new": D(-2), "ratio_old": D(1)}),
+        (KINDS.OTHER, {"unreadable": True, "note": "net_amount: expected a number, was None"}),
+    ],
+)
+def test_a_line_that_makes_no_sense_locks_its_symbol_and_keeps_no_other_out(
+    history: History, kind: ActivityKind, fields: dict[str, Any]
+) -> None:
+    stage, before = history.stage, held(history.stage)
+    line = history.tell(kind, **fields)
+    history.tell(KINDS.INTEREST, None, amount=D("0.11"))
+    locks = history.look_at(1, 12).locks
+    assert list(locks) == ["AAA"]
+    assert (held(stage), last_row(stage).amount) == (before, D("0.11"))
+    (asked,) = open_questions(stage.house.store, "main")
+    assert asked.question_id == line.activity_id
+    assert "makes no sense" in asked.text
+    assert "harvestd reconcile adopt AAA" in asked.text
+    for _ in range(2):
+        assert history.reread().corrected == ()
+        history.look_at(1, 14)
+    assert stage.alerts("question:") == ["raised"], "told once"
+    assert stage.alerts("reconcile:main:cash") == (["raised"] if kind is KINDS.FILL and line.amount else [])
+    proved(stage)
+
+
+def test_a_line_without_sense_and_symbol_is_told_and_asked_of_cash(history: History) -> None:
+    stage = history.stage
+    line = history.tell(KINDS.OTHER, None, unreadable=True, note="net_amount: expected a number, was None")
+    history.cash -= D(5)
+    assert history.look_at(1, 12).locks == {}
+    assert [(one.symbol, one.question_id) for one in open_questions(stage.house.store, "main")] == [
+        ("", line.activity_id)
+    ]
+    assert stage.alerts("question:") == stage.alerts("reconcile:main:cash") == ["raised"]
+
+
+def test_a_line_that_makes_sense_once_it_is_corrected_is_taken_in(history: History) -> None:
+    stage = history.stage
+    line = history.tell(KINDS.FILL, side=BUY, quantity=D(0), price=D(10), broker_order_id="x")
+    assert "AAA" in history.look_at(1, 12).locks
+    history.rewrite(line.activity_id, quantity=D(5), amount=D(-50))
+    history.cash -= D(50)
+    history.moves(AAA=5)
+    history.reread()
+    assert history.look_at(1, 14).locks == {}
+    assert questions(stage) == []
+    assert stage.alerts("question:") == ["raised", "recovered"]
+    proved(stage)
+
+
+def test_a_trade_that_is_busted_by_another_type_leaves_the_executions(history: History) -> None:
+    stage = history.stage
+    stage.outside(SELL, "AAA", 100)
+    history.look_at(1, 20)
+    line = history.last_fill()
+    assert line.activity_id in [fill.execution_id for fill in stage.house.store.orders.fills()]
+    history.rewrite(line.activity_id, kind=KINDS.OTHER, amount=D(0), settle_date=None, note="FILL/trade_bust")
+    history.moves(AAA=100)
+    history.cash -= line.amount
+    history.reread()
+    assert line.activity_id not in [fill.execution_id for fill in stage.house.store.orders.fills()]
+    proved(stage)
+
+
+def test_a_correction_of_long_ago_is_found_while_cash_differs(history: History) -> None:
+    """A dividend of March is put under another head in May: too long ago for an evening, not for a day's difference."""
+    stage = history.stage
+    line = history.tell(KINDS.CASH_DIVIDEND, amount=D(100))
+    history.look_at(1, 20)
+    history.look_at(50)
+    history.rewrite(line.activity_id, cancelled=True)
+    history.cash -= D(100)
+    history.tell(KINDS.INTEREST, None, amount=D("0.5"))
+    history.look_at(50, 20)
+    assert history.reread().corrected == (), "not on the first evening"
+    history.look_at(51, 30)
+    (row,) = history.reread().corrected
+    assert row.supersedes == line.activity_id
+    history.look_at(51, 40)
+    assert stage.alerts("reconcile:main:cash") == ["raised", "recovered"]
+    proved(stage)
+
+
+def test_what_is_told_of_a_difference_follows_its_figures(history: History) -> None:
+    stage = history.stage
+    said = []
+    for minutes in (12, 14):
+        history.cash += D(5)
+        history.moves(BBB=3)
+        history.look_at(1, minutes)
+        said.append([one.message for one in stage.house.store.alerts.open_incidents("reconcile:main:")])
+    before, after = said
+    assert [len(before), len(after)] == [2, 2]
+    assert set(before).isdisjoint(after)
+    cash = stage.house.journal_cash("main")
+    assert str(cash + 10) in "".join(after)
+    assert stage.alerts("reconcile:") == ["raised", "raised"], "told once"
+
+
+@pytest.mark.parametrize("lost", ["all of it", "one line"])
+def test_one_answer_that_lacks_lines_is_not_believed(history: History, lost: str) -> None:
+    stage = history.stage
+    whole = stage.house.brokers["main"].activities_since
+    answers = [0]
+
+    def once_short(day: date) -> tuple[Activity, ...]:
+        answers[0] += 1
+        told = whole(day)
+        return told if answers[0] > 1 else () if lost == "all of it" else told[1:]
+
+    stage.alter(activities_since=once_short)
+    assert history.reread().vanished == {}
+    assert questions(stage) == []
+    assert answers == [2]
+
+
+def test_lines_that_are_back_in_the_morning_free_their_symbols(history: History) -> None:
+    stage = history.stage
+    gone = history.drop(history.last_fill("AAA").activity_id, history.last_fill("BBB").activity_id)
+    history.reread()
+    assert len(questions(stage)) == 2
+    history.lines.update(gone)
+    look_for_vanished(stage.house, stage.account)
+    assert questions(stage) == []
+    stage.alter(activities_since=None)
+    look_for_vanished(stage.house, stage.account)  # nothing is gone: nothing is asked
 
 
 def test_shares_that_come_from_elsewhere_get_no_lot_and_lock_the_symbol(history: History) -> None:

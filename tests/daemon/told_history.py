@@ -6,6 +6,7 @@ amount; which shares the broker has then, the story says with `moves`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
@@ -29,6 +30,7 @@ class History:
         self.moved: dict[str, Decimal] = {}  # shares beside the venue's own
         self.cash = D(0)
         self.basis: dict[str, Decimal] = {}
+        self.announced: dict[str, CorporateNotice] = {}
         self.attach()
 
     def attach(self) -> None:
@@ -39,6 +41,7 @@ class History:
             activities_since=self._activities_since,
             positions=self._positions,
             account=self._account,
+            corporate_actions=self._corporate_actions,
         )
 
     # -------------------------------------------------------------- what the daemon asks
@@ -69,6 +72,11 @@ class History:
     def _account(self) -> BrokerAccount:
         figures = self._broker.account()
         return replace(figures, cash=figures.cash + self.cash)
+
+    def _corporate_actions(self, symbols: Iterable[str], start: date, end: date) -> tuple[CorporateNotice, ...]:
+        names = frozenset(symbols)
+        mine = (one for one in self.announced.values() if one.symbol in names and start <= one.ex_date <= end)
+        return (*self._broker.corporate_actions(names, start, end), *mine)
 
     # -------------------------------------------------------------- what the broker writes
 
@@ -119,8 +127,14 @@ class History:
         return reread(self.stage.house, self.stage.account)
 
     def announce(self, *notices: CorporateNotice) -> None:
-        """What the source of corporate actions tells."""
+        """What the source of corporate actions tells from now on, and the daemon has just been told."""
+        self.announced.update({notice.action_id: notice for notice in notices})
         self.stage.house.store.actions.put(notices, self.stage.venue.now)
+
+    def retract(self, *action_ids: str) -> None:
+        """Announcements that the source no longer tells."""
+        for action_id in action_ids:
+            del self.announced[action_id]
 
     def look_at(self, session: int, minutes: float = 10) -> Any:
         """Some time later, a look."""

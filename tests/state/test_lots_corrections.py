@@ -24,6 +24,7 @@ from state.lots import (
     unit,
     what_if,
 )
+from state.lots.journal import successors
 from state.lots.money import CONTEXT
 from state.records import (
     ZERO,
@@ -154,7 +155,7 @@ def test_corrections_from_checkpoints_end_as_a_replay_of_everything(chance: rand
 @given(chance=st.randoms(use_true_random=False))
 def test_differences_add_up_to_what_is_stored_and_to_what_was_told(chance: random.Random) -> None:
     """Written difference by difference, the store holds what a replay derives; and first figures plus restatements
-    are the last figures, sale by sale."""
+    are the last figures, sale by sale, a corrected sale's under the id of the row that stands for it."""
     ledger = Ledger.replay(ACCOUNTS, (), POLICY)
     queues, sales, figures = {}, {}, {}
     for batch in batches(chance):
@@ -162,22 +163,26 @@ def test_differences_add_up_to_what_is_stored_and_to_what_was_told(chance: rando
         found = difference(ledger, later)
         restated = {each.sale_id: each for each in found.restatements}
         assert len(restated) == len(found.restatements)
-        for each in found.restatements:
-            assert figures[each.sale_id] == each.before != each.after
-            figures[each.sale_id] = each.after
+        stands = successors(later.transactions)
+        for sale_id, rows in found.sales.items():
+            was, now = figures.get(sale_id), figures_of(rows or found.sales.get(stands.get(sale_id, ""), ()))
+            if sale_id in restated:
+                assert (was, now) == (restated[sale_id].before, restated[sale_id].after)
+                assert was != now
+            else:
+                assert was in (None, now)
         queues.update(found.queues)
         sales.update(found.sales)
-        for sale_id, rows in found.sales.items():
-            if sale_id not in figures:
-                figures[sale_id] = figures_of(rows)
+        figures.update({sale_id: figures_of(rows) for sale_id, rows in found.sales.items() if rows})
+        for sale_id in [sale_id for sale_id, rows in found.sales.items() if not rows]:
+            figures.pop(sale_id, None)
         ledger = later
     for account in ACCOUNTS:
         for symbol in ("SPY", "VOO", "QQQ"):
             assert queues.get((account.account_id, symbol), ()) == ledger.disposal_queue(account.account_id, symbol)
     stored = [each for rows in sales.values() for each in rows]
     assert sorted(stored, key=_place) == sorted(ledger.realized(), key=_place)
-    for sale_id, rows in sales.items():
-        assert figures[sale_id] == figures_of(rows)
+    assert figures == {sale_id: figures_of(rows) for sale_id, rows in sales.items() if rows}
 
 
 def _place(each: RealizedRow) -> tuple[object, ...]:
@@ -272,10 +277,17 @@ def test_a_sale_taken_back_is_told_as_nothing_realized() -> None:
     assert [lot.lot_id for lot in found.queues["mine", "X"]] == ["b"]
 
 
-def test_a_corrected_price_takes_the_old_sale_away_and_tells_the_new_one() -> None:
-    """The corrected row is a sale of its own id; the old one is told as gone."""
+def test_a_corrected_price_is_told_as_that_and_not_as_a_sale_that_never_was() -> None:
+    """The corrected row is a sale of its own id; what was told of the old one is now what it tells."""
     found = change(LOSS, row("s2", "sell", "2024-12-16", "100", "41.5", supersedes="s"))
-    assert [(each.sale_id, each.after.proceeds) for each in found.restatements] == [("s", Decimal("0.00"))]
+    (restated,) = found.restatements
+    assert (restated.sale_id, restated.before.proceeds, restated.after.proceeds) == ("s", Decimal(4000), Decimal(4150))
+    assert {sale_id: len(rows) for sale_id, rows in found.sales.items()} == {"s": 0, "s2": 1}
+
+
+def test_a_correction_that_changes_no_figure_is_no_restatement() -> None:
+    found = change(LOSS, row("s2", "sell", "2024-12-16", "100", "40", supersedes="s"))
+    assert found.restatements == ()
     assert {sale_id: len(rows) for sale_id, rows in found.sales.items()} == {"s": 0, "s2": 1}
 
 

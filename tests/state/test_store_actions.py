@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from state.records import CorporateAction, CorporateActionKind, CorporateNotice
+from state.records import (
+    Account,
+    AccountType,
+    CorporateAction,
+    CorporateActionKind,
+    CorporateNotice,
+    Transaction,
+    TransactionKind,
+)
 from state.store import Store
 from state.store.actions import derived_id
 
@@ -145,6 +153,61 @@ def test_one_split_announced_under_two_ids_is_one(store: Store) -> None:
     again = notice(SPLIT, "AAA", "2026-03-09", "other-id", ratio_new=D(4), ratio_old=D(2))
     store.actions.put([TWO_FOR_ONE, again], NOW)
     assert len(kept(store)) == 1
+
+
+@pytest.mark.parametrize(("quantity", "amount", "count"), [("33", "13.33", 1), ("1", "0.40", 1), ("33", "13.31", 2)])
+def test_two_accounts_paid_without_an_amount_a_share_tell_one_distribution(
+    store: Store, quantity: str, amount: str, count: int
+) -> None:
+    """0.404 on 1000 shares and on 33, in cents; the amount a share is the one of more shares."""
+    store.household.put_accounts([Account(name, AccountType.TAXABLE) for name in ("main", "a-small-one")])
+    for account, shares, cash in (("main", "1000", "404.00"), ("a-small-one", quantity, amount)):
+        kind = TransactionKind.RETURN_OF_CAPITAL
+        row = Transaction(f"of-{account}", account, kind, date(2026, 3, 20), "broker", "ROC", D(shares), amount=D(cash))
+        store.journal.append([row], NOW)
+        store.actions.put([booked(account, f"of-{account}", "2026-03-20", str(round(D(cash) / D(shares), 9)))], NOW)
+    found = store.actions.actions()
+    assert len(found) == count
+    assert D("0.404") in [action.per_share for action in found]
+
+
+# ------------------------------------------------------------------ announcements that are gone, or cannot all be meant
+
+
+def test_what_is_untold_is_of_these_symbols_and_days_and_not_the_brokers(store: Store) -> None:
+    store.actions.put([TWO_FOR_ONE, DIVIDEND, SPIN, booked("main", "a", "2026-03-06", "0.4")], NOW)
+    start, end = date(2026, 3, 1), date(2026, 3, 8)
+    assert store.actions.untold(["AAA", "BBB", "ROC"], start, end, []) == (DIVIDEND,)
+    assert store.actions.untold(["AAA", "BBB", "CCC"], start, end, [DIVIDEND]) == (SPIN,)
+    store.actions.remove([SPIN.action_id])
+    assert store.actions.needing_person() == ()
+    assert len(store.actions.notices()) == 3
+
+
+@pytest.mark.parametrize(("day", "new", "is_doubtful"), [
+    ("2026-03-16", 2, True), ("2026-03-09", 3, True), ("2026-03-17", 2, False), ("2026-03-09", 4, True),
+])  # fmt: skip
+def test_two_splits_within_a_week_are_in_doubt(store: Store, day: str, new: int, is_doubtful: bool) -> None:
+    other = notice(SPLIT, "AAA", day, "other", ratio_new=D(new), ratio_old=D(1))
+    elsewhere = notice(SPLIT, "ZZZ", day, "elsewhere", ratio_new=D(new), ratio_old=D(1))
+    store.actions.put([TWO_FOR_ONE, other, elsewhere], NOW)
+    assert [len(group) for group in store.actions.contested()] == ([2] if is_doubtful else [])
+    assert ("other" in kept(store)) is not is_doubtful
+    assert "elsewhere" in kept(store)
+
+
+def test_what_a_person_withdrew_does_nothing_however_often_it_is_told(store: Store) -> None:
+    told = [TWO_FOR_ONE, SPIN, notice(SPLIT, "AAA", "2026-03-10", "other", ratio_new=D(3), ratio_old=D(1))]
+    store.actions.put(told, NOW)
+    for one in (TWO_FOR_ONE, SPIN):
+        store.actions.withdraw(one.action_id)
+    store.actions.put(told, NOW)
+    assert (kept(store), store.actions.contested(), store.actions.needing_person()) == (["other"], (), ())
+    assert [one.action for one in store.actions.notices(["AAA"])] == [None, told[2].action]
+    store.actions.withdraw(TWO_FOR_ONE.action_id, undo=True)
+    assert kept(store) == []
+    with pytest.raises(KeyError):
+        store.actions.withdraw("unknown")
 
 
 # ------------------------------------------------------------------ what the stored lots know
