@@ -359,8 +359,8 @@ def _meaning(rows: Sequence[Transaction], settles: Sequence[Question], cause: Ca
             said.append(
                 "If they were sold, the sale is not in harvestd's figures: its gain or loss is the one on the broker's "
                 "1099-B, and a purchase within 30 days of it may disallow that loss without harvestd knowing. Import "
-                "the sale instead where you can. Cash in lieu of a fraction is such a sale, too: its cash is booked, its "
-                "gain or loss is not."
+                "the sale instead where you can. Cash in lieu of a fraction is such a sale, too: its cash is booked, "
+                "its gain or loss is not."
             )
         else:
             said.append(

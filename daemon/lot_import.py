@@ -19,8 +19,9 @@ symbol is not in doubt, nor is one that came by a line of shares that came in, o
 
 Worked example, a line twice. A lot of 40 XOM was imported with an unknown basis; a later file has it with the basis
 from the statement found since. Its content is another, so is its id, and taken as it is it would be 40 shares more. A
-new line is refused where a row that counts has the same account, symbol, day and quantity; what is meant must be said: that
-it corrects the row (`supersedes`), or that it is another lot (a file with both lines, or a reference and `further`).
+new line is refused where a row that counts has the same account, symbol, day and quantity; what is meant must be said:
+that it corrects the row (`supersedes`), or that it is another lot (a file with both lines, or a reference and
+`further`).
 
 The day from which a lot is held decides which sales can take it, and in the shares of which day its quantity counts (a
 split later multiplies it). It is the one in column `as_of`; else the day on which the broker says that shares came in;

@@ -98,9 +98,17 @@ def _tell(store: Store, texts: Mapping[str, str], now: datetime) -> None:
 
 
 def followed(benchmark: Constituents, store: Store) -> Constituents:
-    """The benchmark without the names that have no price at all, weights scaled to sum to 1; the benchmark itself while
-    no prices are stored. A name without a price cannot be tracked, and must not keep the others from it."""
-    kept = [place for place, name in enumerate(benchmark.symbols) if store.market.first_bar(name) is not None]
+    """The benchmark without the names whose prices were asked for and do not exist, weights scaled to sum to 1.
+
+    A name without a price cannot be tracked, and must not keep the others from it. One that was never asked for stays:
+    a load that was cut short must not leave a smaller benchmark behind.
+    """
+    asked = store.market.coverage()
+    kept = [
+        place
+        for place, name in enumerate(benchmark.symbols)
+        if name not in asked or store.market.first_bar(name) is not None
+    ]
     if not kept or len(kept) == len(benchmark.symbols):
         return benchmark
     weights = [benchmark.weights[place] for place in kept]

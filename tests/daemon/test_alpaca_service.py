@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from state.records import ZERO, PlanState
 from state.store import Store
 
 FIRST = date(2020, 2, 18)
+NEARLY = timedelta(minutes=19)  # before the close
 TRADES_BY_ITSELF = {"plan_pct_nav": 200, "order_usd": 1_000_000, "gain_usd": 1_000_000}
 
 
@@ -214,3 +215,71 @@ def test_keys_that_open_nothing_start_nothing(person: Practice) -> None:
     assert "wrong-canary-secret" not in out
     assert "Traceback" not in out
     assert not json.loads(person.harvestd("plans", "--json"))["plans"]
+
+
+# ------------------------------------------------------------------ the first load, and beginnings
+
+
+def test_a_first_load_cut_short_leaves_no_smaller_benchmark_behind(person: Practice) -> None:
+    """Killed after some of the names: the next start loads the others, and tracks all of them."""
+    person.configure(mode="observe")
+    code = """
+import os, sys
+import daemon.market_data.loading as loading
+real, left = loading._load_part, iter([1, 1])
+loading._cut = lambda names, size: iter([tuple(names[at:at + 4]) for at in range(0, len(names), 4)])
+def part(*given, **named):
+    if next(left, None) is None:
+        os._exit(9)
+    return real(*given, **named)
+loading._load_part = part
+from daemon.cli.main import main
+sys.argv = ["harvestd", "run"]
+main()
+"""
+    killed = subprocess.run([sys.executable, "-c", code], cwd=person.folder, env=person.environment(), timeout=120)
+    assert killed.returncode == 9
+    store = open_store(person)
+    assert 0 < len(store.market.coverage()) < 20
+    store.close()
+    out = person.harvestd("run", "--sessions", 1)
+    assert "names=20" in out
+    store = open_store(person)
+    assert len(store.market.coverage()) == len(store.market.constituent_weights()) == 20
+    store.close()
+
+
+def test_once_waits_for_the_stream_and_makes_the_plan(person: Practice) -> None:
+    """A cycle by hand, twenty minutes before the close, in a process that has just begun."""
+    person.configure(approvals={"plan_pct_nav": 5})
+    person.server.advance_to(person.venue.schedule.closes[person.venue.schedule.upcoming(person.venue.now)] - NEARLY)
+    assert "is awaiting_approval" in person.harvestd("once")
+
+
+def test_an_account_under_another_id_is_not_begun_in_its_old_database(person: Practice) -> None:
+    person.harvestd("run", "--sessions", 1)
+    person.config.write_text(person.config.read_text().replace("id: main", "id: mine"))
+    out = person.harvestd("run", "--sessions", 1, code=78)
+    assert f"this database knows account {NUMBER} as main" in out
+
+
+def test_a_second_folder_on_the_same_account_halts(person: Practice) -> None:
+    """Same keys, another database and another id, while the first one's orders work: nothing is bought twice."""
+    for symbol in person.venue.market.quotes(sorted(person.venue.market._symbols), person.venue.now):
+        person.venue.halt(symbol)
+    running = person.start("run")
+    for _ in range(600):
+        time.sleep(0.1)
+        with person.server.lock:
+            if len(person.venue.orders()) >= 20:
+                break
+    running.kill()
+    running.communicate()
+    working = len(person.venue.broker().open_orders())
+    assert working >= 10
+    person.configure(database={"path": "another.db"})
+    person.config.write_text(person.config.read_text().replace("id: main", "id: mine"))
+    before = len(person.venue.orders())
+    out = person.harvestd("run", "--sessions", 1)
+    assert "orders of a harvestd that this database knows nothing of" in out
+    assert len(person.venue.orders()) == before
