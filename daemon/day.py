@@ -21,7 +21,7 @@ from daemon.halt import halt, is_halted
 from daemon.house import House
 from daemon.market_data import before_open, data_locks, take_session
 from daemon.market_data import tell as tell_of_prices
-from daemon.rereading import reread
+from daemon.rereading import look_for_vanished, reread
 from daemon.sync import Snapshot
 from daemon.updates import settle
 from daemon.wash_calendar_file import keep_current
@@ -93,7 +93,7 @@ def _do(house: House, account: Account, task: Task) -> None:
     elif task is Task.WORK:
         work_cycle(house, account)
     elif task is Task.START:
-        before_open(house)
+        _before_looking(house, account)
         snapshot = observed(house, account)
         if house.desk(account.account_id) is not None:
             execution.foreign_orders(house, account)
@@ -105,11 +105,18 @@ def _do(house: House, account: Account, task: Task) -> None:
             locked=sorted(snapshot.locks),
         )
     elif task is Task.PREOPEN:
-        before_open(house)
+        _before_looking(house, account)
         snapshot = observed(house, account)
         _mark(house, snapshot, task)
     else:
         evening(house, account)
+
+
+def _before_looking(house: House, account: Account) -> None:
+    """What issuers announced, and lines of the history that were gone last evening."""
+    before_open(house)
+    if house.brokers[account.account_id].capabilities.amends_history:
+        look_for_vanished(house, account)
 
 
 def _mark(house: House, snapshot: Snapshot, task: Task) -> None:
