@@ -154,15 +154,15 @@ def _replace(book: Book, part: Parcel, loss: OpenLoss, shares: Decimal, *, held:
     loss.loss -= amount
     taxable = book.rules.taxable[part.account_id]
     origin = part.origin
-    if held and taxable:
-        book.remove(part)  # its place inside the lot changes with its adjusted date
+    if held:
+        book.remove(part)  # its place inside the lot changes with its adjusted date, and with being a replacement
     part.replaces = True
     if taxable:
         part.basis += amount
         part.wash += amount
         part.adjusted = tacked(origin.acquired, loss.start, loss.sold, book.rules.policy.tacking)
-        if held:
-            book.insert(part)
+    if held:
+        book.insert(part)
         if part.sale is not None:  # its turn in the trade now processed changes too
             book.selling.remove(part)
             insort(book.selling, part, key=book.order_key)

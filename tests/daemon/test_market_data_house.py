@@ -322,6 +322,9 @@ def test_the_benchmark_goes_on_without_a_name_that_has_no_price(store: Store) ->
     benchmark = Constituents(("AAA", "NOPE", "CCC"), (D("0.5"), D("0.2"), D("0.3")), {"AAA": "Energy"})
     assert followed(benchmark, store) is benchmark, "nothing is stored yet: that says nothing about a name"
     store.market.add([DailyBar(name, DAYS[0], D(10), D(10)) for name in ("AAA", "CCC")])
+    store.market.cover(("AAA", "CCC"), DAYS[0], DAYS[0], NOW)
+    assert followed(benchmark, store) is benchmark, "NOPE was never asked for: a load was cut short"
+    store.market.cover(("NOPE",), DAYS[0], DAYS[0], NOW)
     found = followed(benchmark, store)
     assert found.symbols == ("AAA", "CCC")
     assert found.weights == (D("0.625"), D("0.375"))

@@ -217,6 +217,20 @@ def test_one_pass_agrees_with_share_by_share_matching_that_sees_the_whole_year(
     assert_agrees(rows, policy, ReliefMethod.FIFO)
 
 
+def test_a_retirement_account_sells_first_the_shares_that_replaced() -> None:
+    """Five shares in the IRA, one of which replaced a loss; four are sold. The one that is left has replaced nothing, so
+    the next loss is lost for good to it: by the convention `sublot_order`, and the cautious reading."""
+    spy = "SPY"
+    bought = [(0, "A", spy, False, 1, 7)] * 4
+    rows = journal_of(
+        [*bought, (0, "A", spy, True, 2, 7), (0, "R", spy, False, 5, 7), (0, "A", spy, False, 1, 7),
+         (0, "A", spy, True, 2, 7), (0, "R", spy, True, 4, 7), (0, "A", spy, True, 1, 7)]
+    )  # fmt: skip
+    assert_agrees(rows, LedgerPolicy(), ReliefMethod.FIFO)
+    last = [row for row in Ledger.replay(ACCOUNTS, rows).realized() if row.sale_id == rows[-1].transaction_id]
+    assert [(row.disallowed, row.permanently_disallowed) for row in last] == [(Decimal("0.02"), Decimal("0.02"))]
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_one_pass_agrees_on_long_journals_with_trades_of_unknown_order(seed: int) -> None:
     chance = random.Random(seed)
