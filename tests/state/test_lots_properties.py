@@ -218,7 +218,7 @@ def test_one_pass_agrees_with_share_by_share_matching_that_sees_the_whole_year(
 
 
 def test_a_retirement_account_sells_first_the_shares_that_replaced() -> None:
-    """Five shares in the IRA, one of which replaced a loss; four are sold. The one that is left has replaced nothing, so
+    """Five shares in the IRA, one of which replaced a loss; four are sold. The one left has replaced nothing, so
     the next loss is lost for good to it: by the convention `sublot_order`, and the cautious reading."""
     spy = "SPY"
     bought = [(0, "A", spy, False, 1, 7)] * 4
