@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 
 from brokers.errors import BrokerError
 from brokers.protocol import BrokerReader
 from daemon.clock import Clock
+from daemon.constituents import constituents
 from daemon.errors import HarvestdError
 from daemon.market_calendar import MarketCalendar
 from daemon.settings import AccountSettings, Settings
@@ -181,8 +183,4 @@ class AtBroker:
         )
 
     def _benchmark(self) -> tuple[str, ...]:
-        from pathlib import Path
-
-        from daemon.constituents import constituents
-
         return constituents(self.settings, Path()).symbols

@@ -16,7 +16,7 @@ from daemon.demo import DEMO_DATABASE
 from daemon.errors import ConfigurationRefused, LeaseHeld, NotFound
 from daemon.house import House
 from daemon.settings import ConfigurationError, Settings, config_path, load_settings, unsupported
-from state.store import Store
+from state.store import NotADatabase, Store
 
 if TYPE_CHECKING:
     from daemon.demo.world import World
@@ -160,12 +160,9 @@ def looking_house(target: Target, environ: Mapping[str, str]) -> Iterator[House]
 
 
 def _require_demo(database: Path) -> None:
-    store = Store.open(database, read_only=True)
-    try:
-        kind = store.meta.get("kind")
-    finally:
-        store.close()
-    if kind != "demo":
+    if not database.exists():
+        raise NotADatabase(f"Expected a demo's database at {database}, found none. `harvestd demo` makes one.")
+    if _kind(database) != "demo":
         raise ConfigurationRefused(
             f"{database}: expected a demo's database, was that of a household. Give its --config. Nothing was started."
         )
