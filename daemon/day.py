@@ -23,7 +23,6 @@ from daemon.market_data import before_open, data_locks, take_session
 from daemon.market_data import tell as tell_of_prices
 from daemon.rereading import look_for_vanished, reread
 from daemon.sync import Snapshot
-from daemon.updates import settle
 from daemon.wash_calendar_file import keep_current
 from state.lots import LedgerError
 from state.reasons import ReasonCode, because
@@ -130,7 +129,7 @@ def _mark(house: House, snapshot: Snapshot, task: Task) -> None:
 def evening(house: House, account: Account) -> None:
     """Take in the day's fills and closes, end what did not end, tell of harvests, write the day's figures."""
     if house.brokers[account.account_id].capabilities.amends_history:
-        settle(house, account)
+        execution.settle(house, account)  # not a look of its own: what the stream told is taken by the one below
         reread(house, account)
     snapshot = observed(house, account)
     session = snapshot.session

@@ -105,19 +105,26 @@ STATE_OF = {
 # ------------------------------------------------------------------ what the broker's records say
 
 
-def settle(house: House, account: Account) -> None:
-    """Bring every open intent of the account that has left, or may have, up to the broker's records."""
+def settle(house: House, account: Account) -> frozenset[str]:
+    """Bring every open intent of the account that has left, or may have, up to the broker's records.
+
+    Returns the client order ids of those whose state is another now.
+    """
     broker = house.brokers[account.account_id]
     open_ones = house.store.orders.list(account_id=account.account_id, only_open=True)
     left = [intent for intent in open_ones if intent.state is not IntentState.RECORDED]
     if not left:
-        return
+        return frozenset()
+    changed = set()
     known = broker.orders(intent.client_order_id for intent in left)
     for intent in left:
         order = known.get(intent.client_order_id)
         found = _adopted(intent, order) if order else _not_found(house, broker, intent)
         if found != intent:
             _save(house, found)
+        if found.state is not intent.state:
+            changed.add(intent.client_order_id)
+    return frozenset(changed)
 
 
 def take_update(house: House, account: Account, order: BrokerOrder) -> None:

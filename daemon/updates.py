@@ -12,7 +12,7 @@ from daemon import execution
 from daemon.alerts import raise_alert, recover
 from daemon.errors import MustHalt
 from daemon.house import House
-from state.records import Account, AlertLevel, IntentState
+from state.records import Account, AlertLevel
 
 log = structlog.get_logger("updates")
 
@@ -45,13 +45,10 @@ def take_updates(house: House, account: Account) -> None:
 
 def settle(house: House, account: Account) -> None:
     """Bring open intents up to the broker's records, and make sure that the stream told the same."""
-    before = _states(house, account)
-    execution.settle(house, account)
+    told = execution.settle(house, account)
     link = house.links.get(account.account_id)
     if link is None:
         return
-    after = _states(house, account)
-    told = frozenset(each for each, state in before.items() if after.get(each) != state)
     key = f"updates:{account.account_id}"
     missed = link.missed(told)
     if missed:
@@ -59,9 +56,3 @@ def settle(house: House, account: Account) -> None:
         raise_alert(house.store, key, AlertLevel.WARNING, text, house.clock.now())
     elif link.has_caught_up():
         recover(house.store, key, "the stream of order updates is listening", house.clock.now())
-
-
-def _states(house: House, account: Account) -> dict[str, IntentState]:
-    """State of each open intent that has left, by client order id."""
-    open_ones = house.store.orders.list(account_id=account.account_id, only_open=True)
-    return {one.client_order_id: one.state for one in open_ones if one.state is not IntentState.RECORDED}
