@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import structlog
 
+from daemon.crash_points import CrashPoint, passing
 from daemon.settings.redaction import REDACTOR
 from state.records import Alert, AlertLevel
 from state.store import Store
@@ -17,6 +18,15 @@ class Notifier(Protocol):
 
     def send(self, alert: Alert) -> None:
         """Deliver one alert; raises when it could not, and it is tried again later."""
+        ...
+
+
+@runtime_checkable
+class Carrier(Notifier, Protocol):
+    """A notifier that takes from the outbox by itself, in a thread of its own (courier.py)."""
+
+    def wake(self) -> None:
+        """Something may be waiting. Returns at once."""
         ...
 
 
@@ -49,11 +59,15 @@ def recover(store: Store, key: str, message: str, now: datetime) -> bool:
 
 
 def drain(store: Store, notifier: Notifier, now: datetime) -> None:
-    """Hand waiting alerts to the notifier; what fails stays in the outbox."""
+    """Hand waiting alerts to the notifier; what fails stays in the outbox. A carrier is only woken."""
+    if isinstance(notifier, Carrier):
+        notifier.wake()
+        return
     for alert_id, alert in store.alerts.unsent():
         try:
             notifier.send(alert)
         except Exception as error:
             structlog.get_logger("alert").error("notifier failed; kept in the outbox", error=type(error).__name__)
             return
+        passing(CrashPoint.ALERT_SENT)
         store.alerts.mark_sent(alert_id, now)

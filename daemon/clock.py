@@ -53,7 +53,8 @@ class WorldClock:
         return self._world_now()
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        """The world's own seconds, which never jump."""
+        return self._world_now().timestamp()
 
     def sleep(self, seconds: float) -> None:
         """Simulated time passes only when the world is advanced."""
@@ -88,7 +89,8 @@ class ServerClock:
         return self._seen[1]
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        """The server's own seconds, which never jump."""
+        return self.now().timestamp()
 
     def sleep(self, seconds: float) -> None:
         """Let the server's time pass; returns when everything due in it has happened."""

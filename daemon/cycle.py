@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from daemon import execution
 from daemon.checks import check
+from daemon.crash_points import CrashPoint, passing
 from daemon.decision import advance, decide, record
 from daemon.house import House
 from daemon.planning import propose, scan
@@ -42,4 +43,5 @@ def observed(house: House, account: Account) -> Snapshot:
     """
     take_updates(house, account)
     settle(house, account)
+    passing(CrashPoint.ORDERS_SETTLED)
     return sync(house, account)

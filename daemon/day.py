@@ -10,18 +10,23 @@ from decimal import Decimal
 import structlog
 
 from brokers.errors import BrokerError, BrokerUnavailable, NotAuthorized
-from daemon import execution
+from daemon import execution, outcomes
 from daemon.agenda import Task, due
 from daemon.alerts import drain, raise_alert, recover
 from daemon.clock import NEW_YORK
+from daemon.crash_points import CrashPoint, passing
 from daemon.cycle import observed, run_cycle, work_cycle
 from daemon.errors import MustHalt
 from daemon.facts import active_weights, today_of
-from daemon.halt import halt, is_halted
+from daemon.foreign import foreign_orders, read_changed_orders
+from daemon.gate import DaemonState
+from daemon.halt import is_halted
 from daemon.house import House
 from daemon.market_data import before_open, data_locks, take_session
 from daemon.market_data import tell as tell_of_prices
+from daemon.readiness import enter_state
 from daemon.rereading import look_for_vanished, reread
+from daemon.storage import STORAGE_ERRORS, keep_halt, stop_trading, storage_failed, storage_works
 from daemon.sync import Snapshot
 from daemon.wash_calendar_file import keep_current
 from state.lots import LedgerError
@@ -37,7 +42,18 @@ KEPT_EVENTS = timedelta(days=60)  # of the stream's events that were taken
 
 def tick(house: House) -> tuple[Task, ...]:
     """Do what is due for every managed account; returns the tasks done. A fault ends in no order, and an alert."""
+    try:
+        done = _done_now(house)
+        drain(house.store, house.notifier, house.clock.now())
+    except STORAGE_ERRORS as fault:
+        storage_failed(house, fault)
+        return ()
+    return done
+
+
+def _done_now(house: House) -> tuple[Task, ...]:
     done: list[Task] = []
+    keep_halt(house)
     for account in house.managed:
         now = house.clock.now()
         session = house.calendar.current(now)
@@ -45,15 +61,25 @@ def tick(house: House) -> tuple[Task, ...]:
         for task in due(session, now, finished, house.timetable, work_waiting=work_waiting(house, account)):
             if _attempt(house, account, task):
                 done.append(task)
-    drain(house.store, house.notifier, house.clock.now())
     return tuple(done)
 
 
-def start(house: House) -> None:
-    """The first look of a process: what happened while none was there is taken in before anything is due."""
-    for account in house.managed:
-        _attempt(house, account, Task.START)
+def start(house: House) -> bool:
+    """The first look of a process: what happened while none was there is taken in before anything is due.
+
+    True when every managed account was looked at and reconciled. Doing it again changes nothing.
+    """
+    try:
+        if not house.has_begun:
+            for account in house.managed:
+                enter_state(house, account, DaemonState.STARTING, None, house.clock.now())
+        house.has_begun = True
+    except STORAGE_ERRORS as fault:
+        storage_failed(house, fault)
+        return False
+    reconciled = [_attempt(house, account, Task.START) for account in house.managed]
     drain(house.store, house.notifier, house.clock.now())
+    return all(reconciled)
 
 
 def work_waiting(house: House, account: Account) -> bool:
@@ -62,6 +88,14 @@ def work_waiting(house: House, account: Account) -> bool:
 
 
 def _attempt(house: House, account: Account, task: Task) -> bool:
+    try:
+        return _attempted(house, account, task)
+    except STORAGE_ERRORS as fault:
+        storage_failed(house, fault)
+        return False
+
+
+def _attempted(house: House, account: Account, task: Task) -> bool:
     now = house.clock.now()
     # A broker that cannot be read is one incident, whichever tasks meet it, and over when any task is done again.
     of_broker, of_task = f"broker:{account.account_id}", f"task:{account.account_id}:{task.value}"
@@ -69,7 +103,7 @@ def _attempt(house: House, account: Account, task: Task) -> bool:
     try:
         _do(house, account, task)
     except (MustHalt, NotAuthorized) as contradiction:
-        halt(house.store.path, str(contradiction), now)
+        stop_trading(house, str(contradiction))
         house.forget()
         raise_alert(house.store, of_halt, AlertLevel.HALT, f"Trading halted: {contradiction}", now)
         return False
@@ -81,6 +115,7 @@ def _attempt(house: House, account: Account, task: Task) -> bool:
         return False
     recover(house.store, of_task, f"{task.value} of {account.account_id} works again", now)
     recover(house.store, of_broker, f"{account.account_id}: the broker's records can be read again", now)
+    storage_works(house)
     if not is_halted(house.store.path):
         recover(house.store, of_halt, f"{account.account_id}: trading was resumed", now)
     return True
@@ -92,10 +127,13 @@ def _do(house: House, account: Account, task: Task) -> None:
     elif task is Task.WORK:
         work_cycle(house, account)
     elif task is Task.START:
+        enter_state(house, account, DaemonState.RECONCILING, None, house.clock.now())
         _before_looking(house, account)
         snapshot = observed(house, account)
         if house.desk(account.account_id) is not None:
-            execution.foreign_orders(house, account)
+            foreign_orders(house, account)
+            read_changed_orders(house, account)
+        _tell_missed_sessions(house, account)
         log.info(
             "reconciled",
             account=account.account_id,
@@ -129,15 +167,19 @@ def _mark(house: House, snapshot: Snapshot, task: Task) -> None:
 def evening(house: House, account: Account) -> None:
     """Take in the day's fills and closes, end what did not end, tell of harvests, write the day's figures."""
     if house.brokers[account.account_id].capabilities.amends_history:
-        execution.settle(house, account)  # not a look of its own: what the stream told is taken by the one below
+        outcomes.settle(house, account)  # not a look of its own: what the stream told is taken by the one below
         reread(house, account)
     snapshot = observed(house, account)
     session = snapshot.session
     if session is None:
         return
     _take_prices(house, account)
+    passing(CrashPoint.PRICES_TAKEN)
     _judge_history(house, account)
     execution.work(house, snapshot)
+    if house.desk(account.account_id) is not None:
+        read_changed_orders(house, account)
+    _tell_missed_decision(house, snapshot)
     keep_current(house, session.session)
     house.store.events.forget_before(snapshot.now - KEPT_EVENTS)
     with house.store.transaction():
@@ -150,6 +192,41 @@ def evening(house: House, account: Account) -> None:
             _finish_plans(house, snapshot)
             _write_performance(house, snapshot)
         _mark(house, snapshot, Task.EVENING)
+        passing(CrashPoint.EVENING_WRITTEN)
+    passing(CrashPoint.EVENING_DONE)
+
+
+def _tell_missed_decision(house: House, snapshot: Snapshot) -> None:
+    """A session in which nothing was decided is told, where the daemon was there the day before or this morning."""
+    account_id, session = snapshot.account.account_id, snapshot.session
+    if session is None:
+        return
+    done = house.store.agenda.done(session.session, account_id)
+    is_first_day = house.store.agenda.last_session(Task.EVENING.value, account_id) is None
+    if (Task.PREOPEN.value in done or not is_first_day) and Task.DECIDE.value not in done:
+        table = house.timetable
+        reason = because(
+            ReasonCode.SCHEDULE_MISSED,
+            session=session.session,
+            began=(session.closes_at - table.decide_before_close).isoformat(),
+            ended=(session.closes_at - table.stop_before_close).isoformat(),
+        )
+        text = f"{account_id}: {reason.code.meaning} {reason}. Nothing is made up for."
+        key = f"missed:{account_id}:{session.session}"
+        raise_alert(house.store, key, AlertLevel.WARNING, text, snapshot.now)
+
+
+def _tell_missed_sessions(house: House, account: Account) -> None:
+    """Sessions that went by while no daemon was there, since the last evening that one saw."""
+    last, now = house.store.agenda.last_session(Task.EVENING.value, account.account_id), house.clock.now()
+    if last is None:
+        return
+    later = [one for one in house.calendar.between(last, now.astimezone(NEW_YORK).date()) if one.session > last]
+    missed = [one.session for one in later if one.closes_at <= now and one.session < now.astimezone(NEW_YORK).date()]
+    if missed:
+        reason = because(ReasonCode.SCHEDULE_MISSED, sessions=len(missed), first=missed[0], last=missed[-1])
+        text = f"{account.account_id}: no daemon was running in {len(missed)} sessions. {reason}"
+        raise_alert(house.store, f"missed:{account.account_id}:{missed[0]}", AlertLevel.WARNING, text, now)
 
 
 def _take_prices(house: House, account: Account) -> None:

@@ -1,6 +1,7 @@
 """Decide on a plan, put the decision on disk, and carry plans on from where they stand.
 
-    new plan                 forbidden           -> blocked, with the reasons
+    new plan                 the second a session -> none: one decision is taken in a session
+                             forbidden           -> blocked, with the reasons
                              above a threshold   -> awaiting_approval, until it expires
                              otherwise           -> executing: its intents are recorded with it
     awaiting_approval        approve             -> approved          reject -> rejected        time -> expired
@@ -13,11 +14,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from decimal import Decimal
+
+import structlog
 
 from daemon.agenda import Task
 from daemon.alerts import raise_alert, recover
 from daemon.approvals import changed_materially, needs_approval, repriced
 from daemon.checks import check_plan
+from daemon.crash_points import CrashPoint, passing
 from daemon.facts import is_ready, today_of
 from daemon.gate import DaemonState
 from daemon.house import House
@@ -29,6 +34,8 @@ from state.reasons import Reason, ReasonCode, because
 from state.records import AlertLevel, Intent, IntentState, Plan, PlanState
 from state.store import Approval, Command
 from strategy.types import Opportunity
+
+log = structlog.get_logger("decision")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +52,17 @@ def decide(house: House, snapshot: Snapshot, proposed: Proposed | None, verdict:
     if proposed is None or snapshot.state is not DaemonState.OPEN:
         return None
     plan = proposed.plan
+    if Task.DECIDE.value in house.store.agenda.done(plan.session, plan.account_id):
+        reason = because(ReasonCode.PLAN_DUPLICATE, session=plan.session)
+        log.warning("no second plan", account=plan.account_id, reason=str(reason))
+        return None
     if verdict:
         return Decision(plan, PlanState.BLOCKED, verdict)
     if not plan.trades:
         return Decision(plan, PlanState.BLOCKED, proposed.proposal.reasons)
-    if house.desk(plan.account_id) is None:
-        return Decision(plan, PlanState.BLOCKED, (because(ReasonCode.MODE_OBSERVES),))
     reasons = needs_approval(plan, house.settings)
-    return Decision(plan, PlanState.AWAITING_APPROVAL if reasons else PlanState.EXECUTING, reasons)
+    asks = reasons and house.desk(plan.account_id) is not None  # nobody is asked about what cannot be sent
+    return Decision(plan, PlanState.AWAITING_APPROVAL if asks else PlanState.EXECUTING, reasons)
 
 
 def record(
@@ -76,7 +86,9 @@ def record(
             if proposed is not None and proposed.is_rebalance:
                 house.store.agenda.mark(day, REBALANCE, account_id, now)
             house.store.agenda.mark(day, Task.DECIDE.value, account_id, now)
-        return plan
+        passing(CrashPoint.PLAN_WRITTEN)
+    passing(CrashPoint.PLAN_RECORDED)
+    return plan
 
 
 def _tell_left_alone(house: House, snapshot: Snapshot, item: Opportunity) -> None:
@@ -143,8 +155,13 @@ def record_intents(house: House, plan: Plan, session: date) -> None:
             reference_price=piece.trade.price,
             tie=piece.tie,
         )
-        for piece in cut(plan.trades, unhedged_max)
+        for piece in cut(plan.trades, unhedged_max, _slice_max(house, plan))
     )
+
+
+def _slice_max(house: House, plan: Plan) -> dict[str, Decimal]:
+    largest = {trade.symbol: house.slice_max(trade.symbol) for trade in plan.trades}
+    return {symbol: most for symbol, most in largest.items() if most is not None}
 
 
 def ask(house: House, plan: Plan, reasons: tuple[Reason, ...], now: datetime) -> None:
@@ -176,6 +193,7 @@ def advance(house: House, snapshot: Snapshot) -> None:
         # Of two answers that wait together the no counts, whichever came first.
         for command in sorted(house.store.commands.waiting(), key=lambda one: one.command != "reject"):
             house.store.commands.take(command.command_id, snapshot.now, _answer(house, command, snapshot.now))
+            passing(CrashPoint.ANSWER_TAKEN)
         for plan in house.store.plans.list(account_id=snapshot.account.account_id, only_open=True):
             expired = plan.expires_at is not None and snapshot.now >= plan.expires_at
             if plan.state is PlanState.AWAITING_APPROVAL and expired:
@@ -214,9 +232,6 @@ def _carry_on(house: House, snapshot: Snapshot, plan: Plan, *, expired: bool) ->
     now = snapshot.now
     if expired:
         _close_question(house, plan, "expired", "time", now)
-        return
-    if house.desk(plan.account_id) is None:
-        _block(house, plan, (because(ReasonCode.MODE_OBSERVES),), now)
         return
     session = snapshot.session
     if session is None or snapshot.state is not DaemonState.OPEN:

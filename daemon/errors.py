@@ -23,3 +23,7 @@ class MustHalt(HarvestdError):  # noqa: N818
 
 class NotFound(HarvestdError):  # noqa: N818
     """The plan, order or file named does not exist; the command ends, nothing changes."""
+
+
+class BackupFailed(HarvestdError):  # noqa: N818
+    """No backup came about; the command ends, the daemon goes on, older backups stay as they are."""

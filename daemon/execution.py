@@ -1,33 +1,17 @@
-"""From recorded intents to broker orders, and back: the outcome table, and the code that is that table.
+"""From recorded intents to broker orders: one pass of work, and the end of a plan.
 
-An intent is on disk, as SUBMITTING, before its request leaves. Whatever happens after that - an answer, a lost
-answer, a killed process - the next look at it goes through this table:
+What may leave is asked of `release.py` (ties: sells before the buys they fund) and of `gate.py`, the last door. What
+becomes of an order once it has left, or may have, is `outcomes.py`. Whatever cannot be done in this pass is done in the
+next; nothing here waits.
 
-    intent              the broker says             next              why
-    ------------------  --------------------------  ----------------  -----------------------------------------
-    RECORDED            -                           SUBMITTING        released (daemon/release.py) and past the gate
-    RECORDED            -                           REFUSED           the gate refused for good; the reason is kept
-    RECORDED            -                           RECORDED          the gate refused for now: asked again next step
-    RECORDED            -                           EXPIRED           its deadline passed; it never left
-    SUBMITTING          accepted                    WORKING, FILLED   the answer arrived
-    SUBMITTING          refused                     REFUSED           the broker said no before accepting
-    SUBMITTING          duplicate client id         look up, adopt    we sent it before; never a second order
-    SUBMITTING          never left this machine     RECORDED          no call left in the rate budget: sent later
-    SUBMITTING          no usable answer            UNKNOWN           unknown is not failed (I9)
-    SUBMITTING, UNKNOWN has it                      adopt its state   the broker's record is the truth
-    SUBMITTING, UNKNOWN has it, other terms         halt              the id is ours, the order is not
-    SUBMITTING, UNKNOWN knows of none, n-th time    UNKNOWN           it may still be on its way
-    SUBMITTING, UNKNOWN knows of none, often enough RECORDED/EXPIRED  it never arrived: the same order again, or late
-    RECORDED again      -                           EXPIRED           it could not be the same order any more: less cash
-    WORKING, PARTLY     any state                   that state        fills only ever grow
-    WORKING, PARTLY     knows of none               UNKNOWN           it knew it before: never assume it is gone
-
-"Often enough" is the adapter's `lookups_before_resend`, some seconds apart. An UNKNOWN intent holds its tie, its symbol
-and its cash. An order that was sent once goes again under its id with the same terms, or not at all: the first one may
-yet turn up. After an answer that leaves a fate open, nothing more leaves in that pass.
-
-Orders at the broker that this database never recorded: one that bears an id like ours means another harvestd, or
-another database, on the same account, and halts; anybody else's lock their symbols, and the cash their buys may take.
+| when                                       | what is done                                                          |
+|--------------------------------------------|-----------------------------------------------------------------------|
+| halted                                     | what works at the broker is cancelled; the gate lets nothing leave    |
+| a conflict of the household became known   | intents that have not left are refused (wash sales in flight)         |
+| the market is open                         | what may leave, leaves, until an answer leaves a fate open            |
+| six minutes before the last moment to send | sells still open are cancelled, so that the others can be bought back |
+| from that moment on                        | everything still open is cancelled, what never left expires           |
+| a cancel is not heeded                     | asked for again, and after five minutes a person is told              |
 """
 
 from __future__ import annotations
@@ -48,11 +32,16 @@ from brokers.errors import (
     OutcomeUnknown,
     UnknownOrder,
 )
-from brokers.protocol import BrokerReader, OrderDesk
+from brokers.protocol import OrderDesk
 from daemon import gate
 from daemon.alerts import raise_alert, recover
+from daemon.crash_points import CrashPoint, passing
 from daemon.errors import MustHalt
+from daemon.foreign import foreign_orders, promised
+from daemon.gate import DaemonState
 from daemon.house import House
+from daemon.outcomes import Heard, adopted, after, save, settle
+from daemon.readiness import expected_number
 from daemon.rehearsal import conflicts_in_flight
 from daemon.release import next_release
 from daemon.settings import REDACTOR
@@ -60,10 +49,7 @@ from daemon.sync import Snapshot
 from state.reasons import Reason, ReasonCode, because
 from state.records import (
     ZERO,
-    Account,
     AlertLevel,
-    BrokerOrder,
-    BrokerOrderStatus,
     Intent,
     IntentState,
     OrderRequest,
@@ -82,303 +68,206 @@ PASSING = frozenset(
     {
         ReasonCode.STATE_HALTED,
         ReasonCode.STATE_NOT_OPEN,
+        ReasonCode.CLOCK_JUMPED,
         ReasonCode.SYMBOL_LOCKED,
         ReasonCode.QUOTE_MISSING,
         ReasonCode.QUOTE_STALE,
         ReasonCode.QUOTE_WIDE,
+        ReasonCode.LIMIT_ORDER_RATE,
+        ReasonCode.LIMIT_PACE,
+        ReasonCode.LIMIT_CASH,
     }
 )
-BETWEEN_LOOKUPS = timedelta(seconds=15)  # two looks sooner after each other are one
-OUR_ID = "hv-"  # every client order id of harvestd's begins so
+# What a broker refuses for a reason that may be over at the next step: proceeds it has not counted yet, an order of
+# somebody else's on the other side.
+MAY_PASS = frozenset({ReasonCode.ORDER_INSUFFICIENT_CASH.value, ReasonCode.ORDER_SELF_TRADE.value})
+MOST_REFUSALS = 3  # of one intent by the broker
 SELL_PATIENCE = timedelta(minutes=6)  # before the last order may leave: time to buy back what was sold
-
-STATE_OF = {
-    BrokerOrderStatus.WORKING: IntentState.WORKING,
-    BrokerOrderStatus.PARTLY_FILLED: IntentState.PARTLY_FILLED,
-    BrokerOrderStatus.FILLED: IntentState.FILLED,
-    BrokerOrderStatus.CANCELLED: IntentState.CANCELLED,
-    BrokerOrderStatus.EXPIRED: IntentState.EXPIRED,
-    BrokerOrderStatus.REJECTED: IntentState.REFUSED,
-}
-
-
-# ------------------------------------------------------------------ what the broker's records say
-
-
-def settle(house: House, account: Account) -> frozenset[str]:
-    """Bring every open intent of the account that has left, or may have, up to the broker's records.
-
-    Returns the client order ids of those whose state is another now.
-    """
-    broker = house.brokers[account.account_id]
-    open_ones = house.store.orders.list(account_id=account.account_id, only_open=True)
-    left = [intent for intent in open_ones if intent.state is not IntentState.RECORDED]
-    if not left:
-        return frozenset()
-    changed = set()
-    known = broker.orders(intent.client_order_id for intent in left)
-    for intent in left:
-        order = known.get(intent.client_order_id)
-        found = _adopted(intent, order) if order else _not_found(house, broker, intent)
-        if found != intent:
-            _save(house, found)
-        if found.state is not intent.state:
-            changed.add(intent.client_order_id)
-    return frozenset(changed)
-
-
-def take_update(house: House, account: Account, order: BrokerOrder) -> None:
-    """What the stream said of one order. Orders that are not ours, and news older than what we know, change nothing."""
-    intent = house.store.orders.get(order.client_order_id)
-    if intent is None or intent.account_id != account.account_id or intent.state.is_final:
-        return
-    if intent.state is not IntentState.RECORDED and order.filled_quantity >= intent.filled_quantity:
-        _save(house, _adopted(intent, order))
-
-
-def _adopted(intent: Intent, order: BrokerOrder) -> Intent:
-    """The intent as the broker's order says. Raises MustHalt when the order is not what we sent."""
-    meant = (intent.symbol, intent.side, intent.submitted_quantity)
-    if (order.symbol, order.side, order.quantity) != meant:
-        raise MustHalt(
-            f"Order {intent.client_order_id}: expected {intent.side} {intent.submitted_quantity} {intent.symbol}, "
-            f"the broker has {order.side} {order.quantity} {order.symbol} under that id"
-        )
-    if order.filled_quantity < intent.filled_quantity:
-        log.warning("the broker's filled quantity went back; asked again next time", order=intent.client_order_id)
-        return intent
-    return replace(
-        intent,
-        state=STATE_OF[order.status],
-        broker_order_id=order.broker_order_id,
-        filled_quantity=order.filled_quantity,
-        submitted_at=intent.submitted_at or order.submitted_at,
-        lookups=0,
-        reason=order.reason or intent.reason,
-    )
-
-
-def _not_found(house: House, broker: BrokerReader, intent: Intent) -> Intent:
-    if intent.state in AT_BROKER:
-        reason = str(because(ReasonCode.ORDER_OUTCOME_UNKNOWN, was=intent.state.value))
-        return replace(intent, state=IntentState.UNKNOWN, lookups=0, reason=reason)
-    asked = intent.updated_at
-    too_soon = intent.lookups > 0 and asked is not None and house.clock.now() - asked < BETWEEN_LOOKUPS
-    if too_soon or intent.filled_quantity:  # of an order that filled in part, only the broker's records tell the rest
-        return intent
-    lookups = intent.lookups + 1
-    if lookups < broker.capabilities.lookups_before_resend:
-        return replace(intent, state=IntentState.UNKNOWN, lookups=lookups)
-    if _in_time(house, intent):  # what was sent stays written down: nothing else may go under its id
-        return replace(intent, state=IntentState.RECORDED, lookups=0)
-    reason = str(because(ReasonCode.ORDER_DEADLINE, arrived="never"))
-    return replace(intent, state=IntentState.EXPIRED, lookups=lookups, submitted_quantity=ZERO, reason=reason)
-
-
-def _in_time(house: House, intent: Intent) -> bool:
-    now = house.clock.now()
-    session = house.calendar.on(intent.session)
-    return session is not None and session.opens_at <= now < session.closes_at - house.timetable.stop_before_close
-
-
-def _save(house: House, intent: Intent) -> Intent:
-    """Write an intent; returns it as written."""
-    written = replace(intent, updated_at=house.clock.now())
-    house.store.orders.save(written)
-    return written
+CANCEL_PATIENCE = timedelta(minutes=5)  # after the last moment to send: an order still open then is told
 
 
 # ------------------------------------------------------------------ one pass of work
 
 
 def work(house: House, snapshot: Snapshot) -> None:
-    """Send what may leave now, end what is out of time, close plans that are over. Never waits.
-
-    Without a way to send nothing is done: what is left of an earlier run's plans is ended by one that has one.
-    """
+    """Send what may leave now, end what is out of time, close plans that are over. Never waits."""
     account = snapshot.account
     for plan in house.store.plans.list(account_id=account.account_id, only_open=True):
         if plan.state is PlanState.EXECUTING:
-            if house.desk(account.account_id) is None:
-                _leave_unsent(house, plan)
-            else:
-                _work_plan(house, snapshot, plan)
+            _work_plan(house, snapshot, plan)
             _close_if_over(house, snapshot, plan)
-
-
-def _leave_unsent(house: House, plan: Plan) -> None:
-    """What an earlier run recorded and never sent ends; what it sent is for the day, and is followed to its end."""
-    for intent in house.store.orders.list(plan_id=plan.plan_id, only_open=True):
-        if intent.state is IntentState.RECORDED:
-            reason = str(because(ReasonCode.MODE_OBSERVES))
-            _save(house, replace(intent, state=IntentState.EXPIRED, submitted_quantity=ZERO, reason=reason))
-
-
-def foreign_orders(house: House, account: Account) -> tuple[BrokerOrder, ...]:
-    """Open orders at the broker that this database never recorded; one alert while there are any.
-
-    Raises MustHalt when one of them bears an id like ours.
-    """
-    open_ones = house.brokers[account.account_id].open_orders()
-    strangers = tuple(one for one in open_ones if house.store.orders.get(one.client_order_id) is None)
-    like_ours = [one.client_order_id for one in strangers if one.client_order_id.startswith(OUR_ID)]
-    if like_ours:
-        raise MustHalt(
-            f"The broker has open orders of a harvestd that this database knows nothing of, {like_ours[0]} and "
-            f"{len(like_ours) - 1} more. Another one works on the same account, or the database was replaced. Stop the "
-            "other, let the orders end or cancel them at the broker, then `harvestd resume`."
-        )
-    key, now = f"foreign:{account.account_id}", house.clock.now()
-    if strangers:
-        names = ", ".join(sorted({f"{one.side} {one.quantity.normalize():f} {one.symbol}" for one in strangers}))
-        text = f"Open orders at the broker that are not harvestd's: {names}. Their symbols and cash are left alone."
-        raise_alert(house.store, key, AlertLevel.WARNING, text, now)
-    else:
-        recover(house.store, key, "no open orders but harvestd's own", now)
-    return strangers
-
-
-def _promised(orders: Iterable[BrokerOrder], snapshot: Snapshot) -> Decimal:
-    """Cash in USD that other people's open buys may yet take. Raises KeyError where nobody knows their price."""
-    total = ZERO
-    for order in orders:
-        if order.side is Side.BUY:
-            price = order.limit_price or snapshot.prices[order.symbol]
-            total += (order.quantity - order.filled_quantity) * price
-    return total
 
 
 def _work_plan(house: House, snapshot: Snapshot, plan: Plan) -> None:
     intents = house.store.orders.list(plan_id=plan.plan_id)
     stop = _stop(house, intents)
     if stop is None or snapshot.now >= stop:
-        _end_of_time(house, plan)
+        _end_of_time(house, snapshot, plan, stop)
         return
+    if snapshot.state is DaemonState.HALTED:
+        _cancel_working(house, plan, intents)
     _refuse_in_flight(house, snapshot, plan, intents)
-    collar = _collar(house)
-    asks = {symbol: quote.ask * (1 + collar) for symbol, quote in snapshot.quotes.items() if quote.is_usable}
-    unhedged_max = house.settings.execution.unhedged_max_pct_nav / 100 * plan.nav
     if snapshot.now >= stop - SELL_PATIENCE:
         _give_up_sells(house, plan)
-    others = foreign_orders(house, snapshot.account)
-    try:
-        promised = _promised(others, snapshot)
-    except KeyError as symbol:
-        log.warning("somebody's order has no price; nothing leaves while it is open", symbol=str(symbol))
-        return
-    not_ours = frozenset(order.symbol for order in others)
-    cash = house.brokers[plan.account_id].account().cash - promised
-    todays = {
-        one.client_order_id: one
-        for one in house.store.orders.list(account_id=plan.account_id, session=intents[0].session)
-    }
-    waiting: set[str] = set()  # symbols that may not leave now, and may in a moment
-    while True:
-        release = next_release(
-            [one for one in todays.values() if one.plan_id == plan.plan_id],
-            cash=cash,
-            ask_prices=asks,
-            unhedged_max=unhedged_max,
-            not_now=frozenset(waiting),
-        )
-        if release is None:
+    _Pass(house, snapshot, plan).run()
+
+
+class _Pass:
+    """One pass over one plan: what may leave, leaves."""
+
+    def __init__(self, house: House, snapshot: Snapshot, plan: Plan) -> None:
+        self.house, self.snapshot, self.plan = house, snapshot, plan
+        self.others = foreign_orders(house, snapshot.account) if house.desk(plan.account_id) else ()
+        session = house.store.orders.list(plan_id=plan.plan_id)[0].session
+        todays = house.store.orders.list(account_id=plan.account_id, session=session)
+        self.todays = {one.client_order_id: one for one in todays}
+        self.waiting: set[str] = set()  # symbols that may not leave now, and may in a moment
+
+    def run(self) -> None:
+        """Until nothing may leave, or an answer leaves a fate open: then nothing more leaves in this pass."""
+        try:
+            self.promised = promised(self.others, self.snapshot.prices)
+        except KeyError as symbol:
+            log.warning("somebody's order has no price; nothing leaves while it is open", symbol=str(symbol))
             return
-        intent = release.intent
-        quantity = intent.submitted_quantity or release.quantity  # sent before: the same order, or none
-        if release.quantity <= 0 or release.quantity < quantity:
-            reason = str(because(ReasonCode.ORDER_UNFUNDED, tie=intent.tie))
-            ended = replace(intent, state=IntentState.EXPIRED, submitted_quantity=ZERO, reason=reason)
-            todays[intent.client_order_id] = _save(house, ended)
-            continue
-        refusal = _gate(house, snapshot, plan, intent, quantity, todays.values(), not_ours)
+        self._ask_for_figures()
+        collar = _collar(self.house)
+        asks = {symbol: quote.ask * (1 + collar) for symbol, quote in self.snapshot.quotes.items() if quote.is_usable}
+        unhedged_max = self.house.settings.execution.unhedged_max_pct_nav / 100 * self.plan.nav
+        while True:
+            release = next_release(
+                [one for one in self.todays.values() if one.plan_id == self.plan.plan_id],
+                cash=self.cash,
+                ask_prices=asks,
+                unhedged_max=unhedged_max,
+                not_now=frozenset(self.waiting),
+            )
+            if release is None:
+                return
+            moved = self._tried(release.intent, release.quantity)
+            self.todays[moved.client_order_id] = moved
+            if moved.state is IntentState.UNKNOWN or moved.symbol in self.stopped_by:
+                return
+
+    stopped_by: frozenset[str] = frozenset()  # the symbol whose order never left: nothing more leaves in this pass
+
+    def _ask_for_figures(self) -> None:
+        self.figures = self.house.brokers[self.plan.account_id].account()
+        self.cash = self.figures.cash - self.promised
+
+    def _tried(self, intent: Intent, allowed: Decimal) -> Intent:
+        """The intent after one try to send it, for at most the quantity that is allowed."""
+        quantity = intent.submitted_quantity or allowed  # sent before: the same order, or none
+        if allowed <= 0 or allowed < quantity:
+            return self._unfunded(intent)
+        priced = replace(intent, limit_price=_limit_price(self.house, self.snapshot, intent))
+        refusal = gate.refuse(priced, quantity, self._facts(intent), self.house.settings)
+        if refusal is None and self.house.desk(self.plan.account_id) is None:
+            refusal = because(ReasonCode.MODE_OBSERVES)  # the one step that is not taken
         if refusal is None:
-            intent = _send(house, snapshot, intent, quantity)
-            if intent.state in (IntentState.RECORDED, IntentState.UNKNOWN):
-                return  # it never left, or nobody knows: nothing more leaves in this pass
-            if intent.filled_quantity:  # at once: what it moved is in the broker's cash, no longer in our reckoning
-                cash = house.brokers[plan.account_id].account().cash - promised
-        elif refusal.code in PASSING:
-            waiting.add(intent.symbol)
-            intent = _save(house, replace(intent, reason=str(refusal)))
-        else:
-            intent = _refuse(house, snapshot, intent, refusal)
-        todays[intent.client_order_id] = intent
+            sent = _send(self.house, priced, quantity)
+            if sent.state is IntentState.RECORDED and not sent.refusals > intent.refusals:
+                self.stopped_by = frozenset({sent.symbol})
+            elif sent.state is IntentState.RECORDED:
+                self.waiting.add(sent.symbol)
+            if sent.filled_quantity:  # at once: what it moved is in the broker's cash, no longer in our reckoning
+                self._ask_for_figures()
+            return sent
+        if refusal.code in PASSING:
+            self.waiting.add(intent.symbol)
+            return save(self.house, replace(intent, reason=str(refusal)))
+        return _refuse(self.house, self.snapshot, intent, refusal)
+
+    def _unfunded(self, intent: Intent) -> Intent:
+        reason = str(because(ReasonCode.ORDER_UNFUNDED, tie=intent.tie))
+        return save(self.house, _never_to_leave(intent, reason))
+
+    def _facts(self, intent: Intent) -> gate.GateFacts:
+        """What the gate looks at: the intents of the account's session as they are now, and the account's figures."""
+        house, snapshot, symbol = self.house, self.snapshot, intent.symbol
+        sent = [
+            one
+            for one in self.todays.values()
+            if one.submitted_quantity > 0 and one.client_order_id != intent.client_order_id
+        ]
+        now, monotonic = house.clock.now(), house.clock.monotonic()
+        drift = (now - snapshot.now).total_seconds() - (monotonic - snapshot.began)
+        not_ours = frozenset(order.symbol for order in self.others)
+        return gate.GateFacts(
+            database_path=house.store.path,
+            stopped=house.stopped,
+            state=snapshot.state,
+            session=snapshot.session,
+            now=now,
+            clock_drift_s=drift,
+            account=self.figures,
+            account_number=expected_number(house, snapshot.account),
+            quote=snapshot.quotes.get(symbol),
+            previous_close=house.last_closes().get(symbol),
+            locked=frozenset(snapshot.locks) | not_ours,
+            untradable=frozenset(one for one, item in house.securities().items() if not item.tradable),
+            known=frozenset({*house.names, *snapshot.positions}),
+            sent_today=sent,
+            leg=next(trade for trade in self.plan.trades if trade.leg == intent.leg),
+            cash=self.cash - sum((_open_cost(one) for one in sent), ZERO),
+            shares=self._held(symbol) - sum((_open_sale(one) for one in sent if one.symbol == symbol), ZERO),
+            bought_today=sum(
+                (one.filled_quantity for one in sent if one.symbol == symbol and one.side is Side.BUY), ZERO
+            ),
+            slice_max=house.slice_max(symbol),
+        )
+
+    def _held(self, symbol: str) -> Decimal:
+        """Shares at the look, less what was sold since: what was bought since is not sold in this pass."""
+        return self.snapshot.positions.get(symbol, ZERO)
 
 
-def _give_up_sells(house: House, plan: Plan) -> None:
-    """Near the end, sells that have not filled are cancelled, and those the gate held back are given up, so that what
-    the others did fill can be bought back."""
-    desk = _desk(house, plan.account_id)
-    for intent in house.store.orders.list(plan_id=plan.plan_id, only_open=True):
-        if intent.side is Side.SELL and intent.state is IntentState.RECORDED and intent.reason:
-            _save(house, replace(intent, state=IntentState.EXPIRED, reason=_too_late(intent)))
-        at_broker = intent.state in AT_BROKER and intent.broker_order_id
-        if intent.side is Side.SELL and at_broker and intent.order_type is not OrderType.MARKET_ON_CLOSE:
-            with suppress(UnknownOrder):  # its fate is looked up at the next step
-                desk.cancel(intent.broker_order_id or "")
-    settle(house, next(one for one in house.accounts if one.account_id == plan.account_id))
+def _open_cost(intent: Intent) -> Decimal:
+    """Cash in USD that a buy at the broker, or perhaps there, may yet take."""
+    if intent.side is Side.SELL or intent.state.is_final:
+        return ZERO
+    return (intent.submitted_quantity - intent.filled_quantity) * (intent.limit_price or intent.reference_price)
 
 
-def _refuse_in_flight(house: House, snapshot: Snapshot, plan: Plan, intents: Sequence[Intent]) -> None:
-    conflicts = conflicts_in_flight(house, snapshot, plan, intents)
-    for intent in intents:
-        if intent.symbol in conflicts and intent.state is IntentState.RECORDED:
-            _refuse(house, snapshot, intent, conflicts[intent.symbol])
+def _open_sale(intent: Intent) -> Decimal:
+    """Shares that a sale at the broker, or perhaps there, may yet take."""
+    if intent.side is Side.BUY or intent.state.is_final:
+        return ZERO
+    return intent.submitted_quantity - intent.filled_quantity
 
 
-def _refuse(house: House, snapshot: Snapshot, intent: Intent, reason: Reason) -> Intent:
-    text = f"{intent.side} {intent.quantity} {intent.symbol} was not sent. {reason.code.meaning} {reason}"
-    with house.store.transaction():
-        refused = _save(house, replace(intent, state=IntentState.REFUSED, reason=str(reason)))
-        raise_alert(house.store, f"refused:{intent.client_order_id}", AlertLevel.WARNING, text, snapshot.now)
-    return refused
+# ------------------------------------------------------------------ one order
 
 
-def _stop(house: House, intents: Sequence[Intent]) -> datetime | None:
-    """When the last order of a plan may leave: near the close of the session its intents are for."""
-    session = house.calendar.on(intents[0].session) if intents else None
-    return session.closes_at - house.timetable.stop_before_close if session else None
-
-
-def _collar(house: House) -> Decimal:
-    execution = house.settings.execution
-    return execution.limit_collar_bps / 10_000 if execution.order_type is OrderType.LIMIT else ZERO
-
-
-def _limit_price(house: House, snapshot: Snapshot, intent: Intent) -> Decimal | None:
-    quote = snapshot.quotes.get(intent.symbol)
-    if intent.order_type is not OrderType.LIMIT or quote is None:
-        return None
-    cent = Decimal("0.01")
-    if intent.side is Side.BUY:
-        return (quote.ask * (1 + _collar(house))).quantize(cent, rounding=ROUND_DOWN)
-    return (quote.bid * (1 - _collar(house))).quantize(cent, rounding=ROUND_UP)
-
-
-def _send(house: House, snapshot: Snapshot, intent: Intent, quantity: Decimal) -> Intent:
+def _send(house: House, intent: Intent, quantity: Decimal) -> Intent:
     leaving = replace(
         intent,
         state=IntentState.SUBMITTING,
         submitted_quantity=quantity,
         reason="",  # what held it back has passed
-        limit_price=_limit_price(house, snapshot, intent),
-        submitted_at=snapshot.now,
+        submitted_at=house.clock.now(),
     )
-    _save(house, leaving)  # on disk before it leaves
+    leaving = save(house, leaving)  # on disk before it leaves
+    passing(CrashPoint.INTENT_SUBMITTING)
     answered = _submitted(house, leaving)
-    if answered.state is IntentState.RECORDED:  # it never left; what left before it, if anything did, still counts
-        answered = replace(answered, submitted_quantity=intent.submitted_quantity)
-    return _save(house, answered)
+    passing(CrashPoint.ORDER_ANSWERED)
+    if answered.state is IntentState.RECORDED and answered.refusals == intent.refusals:
+        # It never left; what left before it, if anything did, still counts.
+        answered = replace(answered, submitted_quantity=intent.submitted_quantity, submitted_at=intent.submitted_at)
+    written = save(house, answered)
+    passing(CrashPoint.ORDER_RECORDED)
+    return written
 
 
 def _desk(house: House, account_id: str) -> OrderDesk:
     desk = house.desk(account_id)
-    if desk is None:  # `work` came past this already
+    if desk is None:  # nothing that only looks gets here
         raise MustHalt(f"{account_id}: an order was to be sent or cancelled by a process that only looks")
     return desk
 
 
 def _submitted(house: House, intent: Intent) -> Intent:
+    """The intent after its request: the only place that sends. Raises MustHalt."""
     broker, desk = house.brokers[intent.account_id], _desk(house, intent.account_id)
     request = OrderRequest(
         client_order_id=intent.client_order_id,
@@ -390,51 +279,117 @@ def _submitted(house: House, intent: Intent) -> Intent:
         lots=intent.lots if broker.capabilities.lot_selection else (),
     )
     try:
-        return _adopted(intent, desk.submit(request))
-    except DuplicateClientOrderId:
+        return adopted(intent, desk.submit(request))
+    except DuplicateClientOrderId:  # we sent it before: never a second order
         order = broker.order_by_client_id(intent.client_order_id)
-        return _adopted(intent, order) if order else replace(intent, state=IntentState.UNKNOWN)
+        return adopted(intent, order) if order else after(intent, Heard.NONE_YET)
     except OrderRefused as refusal:
-        reason = REDACTOR.redact(str(refusal))  # the broker's own words
-        return replace(intent, state=IntentState.REFUSED, submitted_quantity=ZERO, reason=reason)
+        return _refused_by_broker(intent, refusal)
     except NotAuthorized as refusal:
-        _save(house, replace(intent, state=IntentState.UNKNOWN, reason="the broker does not let us in"))
-        raise MustHalt(f"The broker refuses our key or has blocked the account: {refusal}") from refusal
-    except NotSent as reason:
-        return replace(intent, state=IntentState.RECORDED, submitted_quantity=ZERO, reason=str(reason))
-    except OutcomeUnknown:
-        return replace(intent, state=IntentState.UNKNOWN, reason=ReasonCode.ORDER_OUTCOME_UNKNOWN.value)
+        words = f"The broker refuses our key or has blocked the account: {refusal}"
+        save(house, replace(intent, state=IntentState.UNKNOWN, reason="the broker does not let us in"))
+        return after(intent, Heard.NOT_AUTHORIZED, words)  # which halts
+    except NotSent as fault:
+        return replace(after(intent, Heard.NOT_SENT, str(fault)), submitted_quantity=ZERO)
+    except OutcomeUnknown as fault:
+        reason = because(ReasonCode.ORDER_OUTCOME_UNKNOWN, why=REDACTOR.redact(str(fault)))
+        return after(intent, Heard.NO_ANSWER, str(reason))
 
 
-def _gate(
-    house: House,
-    snapshot: Snapshot,
-    plan: Plan,
-    intent: Intent,
-    quantity: Decimal,
-    todays: Iterable[Intent],
-    not_ours: frozenset[str],
-) -> Reason | None:
-    """What forbids an order. `todays` are all intents of the account for the intent's session, as they are now;
-    `not_ours` the symbols in which somebody else has an order open."""
-    closes = house.last_closes()
-    leg = next(trade for trade in plan.trades if trade.leg == intent.leg)
-    facts = gate.GateFacts(
-        database_path=house.store.path,
-        state=snapshot.state,
-        session=snapshot.session,
-        now=house.clock.now(),
-        quote=snapshot.quotes.get(intent.symbol),
-        previous_close=closes.get(intent.symbol),
-        locked=frozenset(snapshot.locks) | not_ours,
-        sent_today=[
-            other
-            for other in todays
-            if other.submitted_quantity > 0 and other.client_order_id != intent.client_order_id
-        ],
-        leg=leg,
-    )
-    return gate.refuse(intent, quantity, facts, house.settings)
+def _refused_by_broker(intent: Intent, refusal: OrderRefused) -> Intent:
+    """For good, or for now: a buy may be asked about again while the broker has not counted the proceeds yet."""
+    may_pass = refusal.reason in MAY_PASS and intent.refusals + 1 < MOST_REFUSALS
+    heard = Heard.REFUSED_FOR_NOW if may_pass else Heard.REFUSED
+    answered = after(intent, heard, REDACTOR.redact(str(refusal)))  # the broker's own words
+    return replace(answered, submitted_quantity=ZERO, refusals=intent.refusals + 1)
+
+
+def _collar(house: House) -> Decimal:
+    execution = house.settings.execution
+    return execution.limit_collar_bps / 10_000 if execution.order_type is OrderType.LIMIT else ZERO
+
+
+def _limit_price(house: House, snapshot: Snapshot, intent: Intent) -> Decimal | None:
+    quote = snapshot.quotes.get(intent.symbol)
+    if intent.submitted_quantity:  # it may be there already: the same order, or none
+        return intent.limit_price
+    if intent.order_type is not OrderType.LIMIT or quote is None:
+        return None
+    cent = Decimal("0.01")
+    if intent.side is Side.BUY:
+        return (quote.ask * (1 + _collar(house))).quantize(cent, rounding=ROUND_DOWN)
+    return (quote.bid * (1 - _collar(house))).quantize(cent, rounding=ROUND_UP)
+
+
+def _refuse_in_flight(house: House, snapshot: Snapshot, plan: Plan, intents: Sequence[Intent]) -> None:
+    conflicts = conflicts_in_flight(house, snapshot, plan, intents)
+    for intent in intents:
+        if intent.symbol in conflicts and intent.state is IntentState.RECORDED and not intent.submitted_quantity:
+            _refuse(house, snapshot, intent, conflicts[intent.symbol])
+
+
+def _refuse(house: House, snapshot: Snapshot, intent: Intent, reason: Reason) -> Intent:
+    if intent.submitted_quantity:  # it left once; only the broker's records end it
+        return save(house, _never_to_leave(intent, str(reason)))
+    with house.store.transaction():
+        refused = save(house, replace(intent, state=IntentState.REFUSED, reason=str(reason)))
+        if reason.code is not ReasonCode.MODE_OBSERVES:
+            text = f"{intent.side} {intent.quantity} {intent.symbol} was not sent. {reason.code.meaning} {reason}"
+            key = f"refused:{intent.client_order_id}"
+            raise_alert(house.store, key, AlertLevel.WARNING, text, snapshot.now)
+    return refused
+
+
+# ------------------------------------------------------------------ the end of the time
+
+
+def _never_to_leave(intent: Intent, reason: str) -> Intent:
+    """An intent that is not sent any more: over, unless it was sent once. Then it is looked for until the close."""
+    if intent.submitted_quantity:
+        return replace(intent, state=IntentState.UNKNOWN, lookups=0, reason=reason)
+    return replace(intent, state=IntentState.EXPIRED, reason=reason)
+
+
+def _cancel_working(house: House, plan: Plan, intents: Iterable[Intent]) -> None:
+    """Ask for a cancel of what works at the broker, and look what came of it. Orders for the close stay."""
+    asked = False
+    for intent in intents:
+        at_broker = intent.state in AT_BROKER and intent.broker_order_id
+        desk = house.desk(plan.account_id)
+        if at_broker and desk is not None and intent.order_type is not OrderType.MARKET_ON_CLOSE:
+            with suppress(UnknownOrder):  # its fate is looked up below
+                desk.cancel(intent.broker_order_id or "")
+            asked = True
+            passing(CrashPoint.CANCEL_ASKED)
+    if asked:
+        settle(house, next(account for account in house.accounts if account.account_id == plan.account_id))
+
+
+def _give_up_sells(house: House, plan: Plan) -> None:
+    """Near the end, sells that have not filled are cancelled, and those the gate held back are given up, so that what
+    the others did fill can be bought back."""
+    sells = [one for one in house.store.orders.list(plan_id=plan.plan_id, only_open=True) if one.side is Side.SELL]
+    for intent in sells:
+        if intent.state is IntentState.RECORDED and intent.reason:
+            save(house, _never_to_leave(intent, _too_late(intent)))
+    _cancel_working(house, plan, sells)
+
+
+def _end_of_time(house: House, snapshot: Snapshot, plan: Plan, stop: datetime | None) -> None:
+    """Cancel what still works at the broker; what never left expires. Nothing rests into tomorrow."""
+    intents = house.store.orders.list(plan_id=plan.plan_id, only_open=True)
+    for intent in intents:
+        if intent.state is IntentState.RECORDED:
+            save(house, _never_to_leave(intent, _too_late(intent)))
+    _cancel_working(house, plan, intents)
+    for intent in house.store.orders.list(plan_id=plan.plan_id):
+        key = f"stuck:{intent.client_order_id}"
+        if intent.state.is_final:
+            recover(house.store, key, f"order {intent.client_order_id} is over: {intent.state.value}", snapshot.now)
+        elif stop is not None and snapshot.now >= stop + CANCEL_PATIENCE:
+            reason = because(ReasonCode.ORDER_STUCK, order=intent.client_order_id, state=intent.state.value)
+            text = f"{intent.side} {intent.quantity} {intent.symbol}: {reason.code.meaning} {reason}"
+            raise_alert(house.store, key, AlertLevel.ERROR, text, snapshot.now)
 
 
 def _too_late(intent: Intent) -> str:
@@ -442,19 +397,10 @@ def _too_late(intent: Intent) -> str:
     return str(because(ReasonCode.ORDER_DEADLINE, session=intent.session, **waited))
 
 
-def _end_of_time(house: House, plan: Plan) -> None:
-    """Cancel what still works at the broker; what never left expires. Nothing rests into tomorrow."""
-    desk = _desk(house, plan.account_id)
-    for intent in house.store.orders.list(plan_id=plan.plan_id, only_open=True):
-        session = house.calendar.on(intent.session)
-        if intent.state is IntentState.RECORDED:
-            _save(house, replace(intent, state=IntentState.EXPIRED, reason=_too_late(intent)))
-        elif intent.state in AT_BROKER and intent.broker_order_id:
-            still_open = session is not None and house.clock.now() < session.closes_at
-            if still_open and intent.order_type is not OrderType.MARKET_ON_CLOSE:
-                with suppress(UnknownOrder):  # its fate is looked up below
-                    desk.cancel(intent.broker_order_id)
-    settle(house, next(account for account in house.accounts if account.account_id == plan.account_id))
+def _stop(house: House, intents: Sequence[Intent]) -> datetime | None:
+    """When the last order of a plan may leave: near the close of the session its intents are for."""
+    session = house.calendar.on(intents[0].session) if intents else None
+    return session.closes_at - house.timetable.stop_before_close if session else None
 
 
 # ------------------------------------------------------------------ plans that are over
@@ -468,14 +414,29 @@ def _close_if_over(house: House, snapshot: Snapshot, plan: Plan) -> None:
     planned = sum((trade.quantity for trade in plan.trades), ZERO)
     state = PlanState.DONE if filled == planned else PlanState.PARTLY_DONE if filled > 0 else PlanState.FAILED
     with house.store.transaction():
+        if not filled and house.desk(plan.account_id) is None:
+            reasons = (*plan.reasons, str(because(ReasonCode.MODE_OBSERVES)))
+            house.store.plans.update(plan.plan_id, snapshot.now, state=PlanState.BLOCKED, reasons=reasons)
+            return
         house.store.plans.update(plan.plan_id, snapshot.now, state=state)
         if state is not PlanState.DONE:
+            text = f"Plan {plan.plan_id} ended {state.value}. {_what_is_left(plan, intents)}"
             key = f"plan:{plan.plan_id}:{state.value}"
-            ended = "; ".join(
-                f"{one.symbol}: {one.filled_quantity.normalize():f} of {one.quantity.normalize():f}, "
-                f"{one.reason or ('funded for no more' if one.state is IntentState.FILLED else one.state.value)}"
-                for one in intents
-                if one.filled_quantity < one.quantity
-            )
-            text = f"Plan {plan.plan_id} ended {state.value}. What did not fill is planned anew, never resent. {ended}"
             raise_alert(house.store, key, AlertLevel.WARNING, text, snapshot.now)
+    passing(CrashPoint.PLAN_ENDED)
+
+
+def _what_is_left(plan: Plan, intents: Sequence[Intent]) -> str:
+    ended = "; ".join(
+        f"{one.symbol}: {one.filled_quantity.normalize():f} of {one.quantity.normalize():f}, "
+        f"{one.reason or ('funded for no more' if one.state is IntentState.FILLED else one.state.value)}"
+        for one in intents
+        if one.filled_quantity < one.quantity
+    )
+    planned = sum((trade.side.sign * trade.notional for trade in plan.trades), ZERO)
+    bought = sum((one.side.sign * one.filled_quantity * one.reference_price for one in intents), ZERO)
+    gap = planned - bought
+    words = ""
+    if gap > 0 and any(one.side is Side.SELL and one.filled_quantity for one in intents):
+        words = f" About {gap:,.0f} USD more than planned stay in cash until then."
+    return f"What did not fill is planned anew, never resent.{words} {ended}"

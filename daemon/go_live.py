@@ -2,8 +2,8 @@
 
 Asked in mode: observe on the live account, so that everything the checklist looks at is that account's own. Whoever
 passes it has a record in the database, for this account number alone. The record is necessary, and not enough: in this
-version mode: live is closed whatever the record says (settings/loading.py), because its execution has not been through
-every fault it will meet.
+version mode: live is closed whatever the record says (settings/loading.py). Its execution has been through every fault
+of docs/WHAT-HAPPENS-WHEN.md at a stand-in for the broker, and not yet through months at Alpaca's own paper account.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ Only `harvestd resume` removes it. Read at the gate before every submit.
 
 from __future__ import annotations
 
+import os
 from datetime import datetime
 from pathlib import Path
 
@@ -21,16 +22,33 @@ def is_halted(database_path: Path) -> bool:
         halt_file(database_path).lstat()
     except FileNotFoundError:
         return False
-    except OSError:
+    except Exception:  # whatever keeps it from being found out
         return True
     return True
 
 
 def halt(database_path: Path, reason: str, now: datetime) -> None:
-    """Stop all submits, durably. Doing so twice keeps the first reason."""
+    """Stop all submits, durably. Doing so twice keeps the first reason. Raises OSError where nothing can be written."""
     path = halt_file(database_path)
-    if not path.exists():
-        path.write_text(f"{now.isoformat()} {reason}\n", encoding="utf-8")
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return
+    try:  # the file itself is the halt: whatever becomes of its words, it is there
+        os.write(handle, f"{now.isoformat()} {reason}\n".encode())
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+        _keep_name(path)
+
+
+def _keep_name(path: Path) -> None:
+    """Have the folder on disk, so that the file is there after a power cut."""
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def halt_reason(database_path: Path) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from statistics import median
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from strategy.history import BenchmarkPath, benchmark_path, extended, history_fr
 from strategy.risk import HistoryTooShortError, RiskModel, estimate_risk_model, ewma_volatility
 from strategy.types import FloatArray, HarvestPolicy, PriceHistory, TaxProfile
 
+VOLUME_SESSIONS = 20  # from which a daily volume is taken
 HISTORY_PATIENCE = timedelta(minutes=5)  # a fill that the history does not tell for this long is an incident
 
 
@@ -90,6 +92,11 @@ class House:
     _without_quotes: dict[str, frozenset[str]] = field(default_factory=dict)
     _waiting_since: dict[str, dict[str, datetime]] = field(default_factory=dict)  # by account: fills not told yet
     _agreed: dict[str, object] = field(default_factory=dict)
+    _looked_at: dict[str, float] = field(default_factory=dict)  # orders of unknown fate: the last look, monotonic
+    has_begun: bool = False  # this process has said that it is starting
+    storage_incident: str = ""  # what was told of the disk, in memory: nothing else could keep it
+    stopped: str = ""  # why nothing may leave, where the halt file could not be written; empty: nothing of the kind
+    _volumes: tuple[date | None, dict[str, Decimal | None]] = (None, {})
     _closes: tuple[tuple[date | None, date], Mapping[str, Decimal]] | None = None
 
     # -------------------------------------------------------------- who and when
@@ -143,6 +150,7 @@ class House:
         """
         taken = take_in(self.store, self.ledger, transactions, self.clock.now(), impossible=impossible)
         self._ledger = taken.ledger
+        self._closes = None  # a split that was learned changes what yesterday's close is worth today
         if taken.corrects:
             self._cash.clear()  # added up again from the journal, without the rows that no longer count
         for row in () if taken.corrects else taken.added:
@@ -174,6 +182,20 @@ class House:
         before = self._without_quotes.get(account_id)
         self._without_quotes[account_id] = missing
         return before is None or bool(before)
+
+    def may_look_again(self, client_order_id: str, last: datetime | None, gap: timedelta) -> bool:
+        """True when a look for an order is at least `gap` after the one before; remembers it then.
+
+        By monotonic time where this process made that look, else by the instant `last` that was written down.
+        """
+        before, now = self._looked_at.get(client_order_id), self.clock.monotonic()
+        if before is not None:
+            may = now - before >= gap.total_seconds()
+        else:
+            may = last is None or self.clock.now() - last >= gap
+        if may or before is None:
+            self._looked_at[client_order_id] = now
+        return may
 
     def forget(self) -> None:
         """Drop what is in memory after a failed write; it is read again from the store."""
@@ -248,12 +270,38 @@ class House:
         today = self.clock.now().astimezone(NEW_YORK).date()
         if self._closes is None or self._closes[0] != (newest, today):
             closes = self.store.market.last_closes()
-            for action in self.store.actions.actions() if newest else ():
-                is_split = action.kind is CorporateActionKind.SPLIT and action.symbol in closes
-                if is_split and newest is not None and newest < action.ex_date <= today:
-                    closes[action.symbol] *= action.ratio_old / action.ratio_new
+            if newest is not None:
+                for symbol, (new, old) in self._splits_after(newest, today).items():
+                    if symbol in closes:
+                        closes[symbol] *= old / new
             self._closes = ((newest, today), closes)
         return self._closes[1]
+
+    def _splits_after(self, day: date, today: date) -> dict[str, tuple[Decimal, Decimal]]:
+        """New and old shares of what split after `day`: as its issuer announced it, else as an account was told."""
+        announced = {
+            action.symbol: (action.ratio_new, action.ratio_old)
+            for action in self.store.actions.actions()
+            if action.kind is CorporateActionKind.SPLIT and day < action.ex_date <= today
+        }
+        return {**self.store.journal.splits_after(day), **announced}
+
+    def daily_volume(self, symbol: str) -> Decimal | None:
+        """Median volume of the symbol's last sessions, shares a day; None where no volumes are known."""
+        newest = self.history.sessions[-1] if self.history.sessions else None
+        if self._volumes[0] != newest:
+            self._volumes = (newest, {})
+        known = self._volumes[1]
+        if symbol not in known:
+            start = self.history.sessions[-VOLUME_SESSIONS:][0] if newest else None
+            volumes = [bar.volume for bar in self.store.market.series(symbol, start) if bar.volume]
+            known[symbol] = median(volumes) if volumes else None
+        return known[symbol]
+
+    def slice_max(self, symbol: str) -> Decimal | None:
+        """The largest order that the symbol's volume allows, in shares; None where no volumes are known."""
+        volume = self.daily_volume(symbol)
+        return None if volume is None else volume * self.settings.execution.volume_max_pct / 100
 
     def benchmark_weights(self, today: date) -> FloatArray:
         """Weights in `today`'s session as known before it opens, shape (n,)."""

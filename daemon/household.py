@@ -26,6 +26,7 @@ import structlog
 from brokers.protocol import BrokerReader
 from daemon.clock import NEW_YORK, Clock, ServerClock, WallClock
 from daemon.constituents import constituents
+from daemon.crash_points import CrashPoint, passing
 from daemon.errors import ConfigurationRefused
 from daemon.house import House
 from daemon.link import Link
@@ -252,6 +253,7 @@ def prepare(house: House, watcher: Watcher) -> None:
     for account in house.managed:
         watcher.step(f"asking Alpaca about account {account.account_id}")
         bind(house, account)
+    passing(CrashPoint.ACCOUNT_BOUND)
     with store.transaction():
         store.meta.put("kind", KIND)
         store.meta.put("mode", house.settings.mode.value)
@@ -264,6 +266,7 @@ def prepare(house: House, watcher: Watcher) -> None:
         BENCHMARK, benchmark.kind.value, benchmark.rebalance.value, dict(pairs), house.constituents.sectors
     )
     ready_prices(house, watcher)
+    passing(CrashPoint.PRICES_READY)
 
 
 def bind(house: House, account: Account) -> None:

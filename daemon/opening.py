@@ -17,6 +17,8 @@ from daemon.errors import ConfigurationRefused, LeaseHeld, NotFound
 from daemon.house import House
 from daemon.settings import ConfigurationError, Settings, config_path, load_settings, unsupported
 from state.store import NotADatabase, Store
+from state.store.database import revision_of
+from state.store.revisions import is_older
 
 if TYPE_CHECKING:
     from daemon.demo.world import World
@@ -133,8 +135,20 @@ def working_house(target: Target, environ: Mapping[str, str], watcher: Watcher |
         return
     from daemon.household import working_household
 
-    with lease(target.database), working_household(target.database, target.settings, environ, watcher) as house:
-        yield house
+    with lease(target.database):
+        _bring_up(target.database, target.settings)
+        with working_household(target.database, target.settings, environ, watcher) as house:
+            yield house
+
+
+def _bring_up(database: Path, settings: Settings) -> None:
+    """The database of an older version is upgraded before anything works on it. Raises BackupFailed, SchemaMismatch."""
+    if not database.exists() or not is_older(revision_of(database)):
+        return
+    from daemon.clock import WallClock
+    from daemon.upgrade import upgrade_if_older
+
+    upgrade_if_older(database, settings, WallClock().now())
 
 
 @contextmanager

@@ -12,11 +12,14 @@ Example, `unhedged_max` = 35,000: sell 300 XOM at 200 (60,000), buy 400 CVX at 1
 
 Buys funded by cash that is already there come first, as tie 0. Quantities of a leg's slices sum to the leg
 exactly; cuts fall on whole shares unless the leg itself is fractional.
+
+Within its tie a piece is cut once more where it is large for the symbol's daily volume; the gate lets such slices leave
+one by one (`execution.slice_every_s`), so that the market takes them over time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal
 
@@ -33,8 +36,11 @@ class Slice:
     quantity: Decimal
 
 
-def cut(trades: Sequence[PlannedTrade], unhedged_max: Decimal) -> tuple[Slice, ...]:
-    """Slices in the order they are to be worked. `unhedged_max` in USD, positive."""
+def cut(
+    trades: Sequence[PlannedTrade], unhedged_max: Decimal, slice_max: Mapping[str, Decimal] | None = None
+) -> tuple[Slice, ...]:
+    """Slices in the order they are to be worked. `unhedged_max` in USD, positive; `slice_max` by symbol the largest
+    slice that its volume allows, in shares, for symbols whose volume is known."""
     sells = [trade for trade in trades if trade.side is Side.SELL]
     buys = [trade for trade in trades if trade.side is Side.BUY]
     sold = sum((trade.notional for trade in sells), ZERO)
@@ -49,7 +55,28 @@ def cut(trades: Sequence[PlannedTrade], unhedged_max: Decimal) -> tuple[Slice, .
     if bought < sold and sold > 0:
         buy_bounds = [ZERO, *(bought * number / ties for number in range(1, ties + 1))]
     pieces.extend(_pieces(buys, buy_bounds, first_tie=0))
+    pieces = _no_larger(pieces, slice_max or {})
     return tuple(sorted(pieces, key=lambda piece: (piece.tie, piece.trade.side is Side.BUY, piece.trade.leg)))
+
+
+def _no_larger(pieces: Iterable[Slice], slice_max: Mapping[str, Decimal]) -> list[Slice]:
+    """The pieces, those larger than their symbol's volume allows cut again within their tie; numbered anew."""
+    found: list[Slice] = []
+    numbers: dict[int, int] = {}
+    for piece in pieces:
+        left, most = piece.quantity, slice_max.get(piece.trade.symbol, piece.quantity)
+        step = max(_shares(most, piece.trade.quantity), _least(piece.trade.quantity))
+        while left > 0:
+            number = numbers.get(piece.trade.leg, 0)
+            numbers[piece.trade.leg] = number + 1
+            found.append(Slice(piece.trade, number, piece.tie, min(left, step)))
+            left -= step
+    return found
+
+
+def _least(like: Decimal) -> Decimal:
+    """The smallest quantity an order of such a leg can have."""
+    return Decimal(1) if like == like.to_integral_value() else like
 
 
 def _pieces(trades: Iterable[PlannedTrade], bounds: Sequence[Decimal], *, first_tie: int) -> list[Slice]:

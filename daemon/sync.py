@@ -8,7 +8,7 @@ So is one whose history cannot be read, or about which a person has something to
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -18,7 +18,8 @@ from brokers.errors import BrokerUnavailable
 from brokers.protocol import BrokerReader
 from daemon.activities import take_activities
 from daemon.alerts import keep_alert, raise_alert, recover
-from daemon.gate import DaemonState
+from daemon.crash_points import CrashPoint, passing
+from daemon.gate import DaemonState, beyond_collar
 from daemon.house import House
 from daemon.market_calendar import SessionTimes
 from daemon.market_data import data_locks
@@ -51,12 +52,18 @@ class Snapshot:
     session: SessionTimes | None
     state: DaemonState
     state_reason: Reason | None
-    cash: Decimal
+    figures: BrokerAccount
     positions: Mapping[str, Decimal]
     quotes: Mapping[str, Quote]
     locks: Mapping[str, str]
     ledger: Ledger
     last_known: Mapping[str, Decimal]  # last close of symbols without a usable quote: for valuation, never to trade
+    began: float  # when the look began, monotonic seconds
+
+    @property
+    def cash(self) -> Decimal:
+        """In USD, as the broker says."""
+        return self.figures.cash
 
     @cached_property
     def prices(self) -> Mapping[str, Decimal]:
@@ -96,7 +103,7 @@ class Snapshot:
 def sync(house: House, account: Account) -> Snapshot:
     """Take in what happened at the broker and compare. Raises brokers.errors.BrokerUnavailable, JournalConflict."""
     broker = house.brokers[account.account_id]
-    now = house.clock.now()
+    now, began = house.clock.now(), house.clock.monotonic()
     figures = broker.account()
     require_account(house, account, figures)
     page = broker.activities(house.store.agenda.cursor(account.account_id, ACTIVITIES))
@@ -108,21 +115,42 @@ def sync(house: House, account: Account) -> Snapshot:
             if page.cursor is not None:
                 house.store.agenda.set_cursor(account.account_id, ACTIVITIES, page.cursor)
             house.store.meta.put(_synced(account), "yes")
+            passing(CrashPoint.HISTORY_READ)
+        passing(CrashPoint.HISTORY_TAKEN)
     house.learn(impossible="set_aside")  # issuers' actions whose day has come, or that were announced since
     locks = _reconcile(house, account, positions, figures, now)
-    return _snapshot(house, account, broker, figures, positions, locks, now)
+    return _snapshot(house, account, broker, figures, positions, locks, now, began)
 
 
 def _require_whole(
     house: House, account: Account, figures: BrokerAccount, positions: tuple[BrokerPosition, ...]
 ) -> None:
-    """An empty list of positions is no empty account. Raises BrokerUnavailable where the broker's figures say so."""
-    if positions or figures.equity is None or not house.ledger.positions(account.account_id):
+    """An empty or a short list of positions is no empty account. Raises BrokerUnavailable where the broker's own
+    figures say that it holds more than it lists: nearer to what we know of than to the list.
+
+    A few shares less than ours are a difference like any other, and lock their symbol.
+    """
+    if figures.equity is None:
         return
-    if figures.equity - figures.cash > figures.equity / 100:
+    theirs = {position.symbol: position.quantity for position in positions}
+    short = {
+        symbol: quantity - theirs.get(symbol, ZERO)
+        for symbol, quantity in house.ledger.positions(account.account_id).items()
+        if quantity > theirs.get(symbol, ZERO)
+    }
+    if not short:
+        return
+    held = figures.equity - figures.cash
+    closes = house.store.market.newest_closes({*short, *theirs})
+    missing = sum((shares * closes.get(symbol, ZERO) for symbol, shares in short.items()), ZERO)
+    listed = sum((shares * closes.get(symbol, ZERO) for symbol, shares in theirs.items()), ZERO)
+    much_is_short = missing > held / 10 and held > listed + missing / 2
+    says_more = much_is_short if positions else held > figures.equity / 100
+    if says_more:
         raise BrokerUnavailable(
-            f"{account.account_id}: the broker lists no positions, and says that the account is worth {figures.equity} "
-            f"USD of which {figures.cash} are cash. Nothing is concluded from that list."
+            f"{account.account_id}: the broker lists {len(positions) or 'no'} positions, and says that the account is "
+            f"worth {figures.equity} USD of which {figures.cash} are cash; {len(short)} positions that harvestd knows "
+            "are missing or short. Nothing is concluded from that list."
         )
 
 
@@ -138,34 +166,58 @@ def _snapshot(
     positions: tuple[BrokerPosition, ...],
     locks: Mapping[str, str],
     now: datetime,
+    began: float,
 ) -> Snapshot:
     session = house.calendar.current(now)
     asked = house.clock.now()
     said = broker.clock()
-    state, reason = state_of(house, account, session, said, figures, asked + (house.clock.now() - asked) / 2)
-    tell_state(house, account, state, reason, now)
+    heard_at = asked + (house.clock.now() - asked) / 2
     held = {position.symbol: position.quantity for position in positions}
     watched = sorted({*house.names, *held})
-    quotes = broker.quotes(watched)
-    missing = [symbol for symbol in watched if symbol not in quotes or not quotes[symbol].is_usable]
+    quotes = dict(broker.quotes(watched))
+    bad = _bad_quotes(house, session, quotes, watched)
+    state, reason = state_of(house, account, session, said, figures, heard_at, (len(bad), len(watched)))
+    tell_state(house, account, state, reason, now)
+    missing = {symbol: why for symbol, why in bad.items() if why.code is not ReasonCode.QUOTE_STALE}
     last_known = _without_quote(house, account, missing, now)
-    unquoted = {symbol: str(because(ReasonCode.QUOTE_MISSING, symbol=symbol)) for symbol in missing}
-    known = {**data_locks(house), **locks, **unquoted}
-    return Snapshot(account, now, session, state, reason, figures.cash, held, quotes, known, house.ledger, last_known)
+    for symbol in missing:
+        quotes.pop(symbol, None)
+    known = {**data_locks(house), **locks, **{symbol: str(why) for symbol, why in missing.items()}}
+    return Snapshot(account, now, session, state, reason, figures, held, quotes, known, house.ledger, last_known, began)
 
 
-def _without_quote(house: House, account: Account, missing: list[str], now: datetime) -> dict[str, Decimal]:
+def _bad_quotes(
+    house: House, session: SessionTimes | None, quotes: Mapping[str, Quote], watched: Iterable[str]
+) -> dict[str, Reason]:
+    """Symbols whose quote says nothing that could be traded on, and why. While the market is open, so is one that is
+    old, and one far from the previous close, which nothing known explains."""
+    limits, closes, now = house.settings.execution, house.last_closes(), house.clock.now()
+    is_open = session is not None and session.opens_at <= now < session.closes_at
+    bad = {}
+    for symbol in watched:
+        quote, close = quotes.get(symbol), closes.get(symbol)
+        if quote is None or not quote.is_usable:
+            bad[symbol] = because(ReasonCode.QUOTE_MISSING, symbol=symbol)
+            continue
+        far = beyond_collar(symbol, quote.mid, close, limits.price_collar_pct) if is_open and close else None
+        age = (now - quote.at).total_seconds()
+        if far is not None:
+            bad[symbol] = far
+        elif is_open and age > limits.quote_age_max_s:
+            bad[symbol] = because(ReasonCode.QUOTE_STALE, symbol=symbol, age_s=int(age))
+    return bad
+
+
+def _without_quote(house: House, account: Account, missing: Mapping[str, Reason], now: datetime) -> dict[str, Decimal]:
     """Last closes of symbols without a usable quote; one alert for each, and one when its quotes are back.
 
     They are locked: valued at that close, never traded on it.
     """
     key = f"quote:{account.account_id}:"
     closes = house.store.market.newest_closes(missing) if missing else {}
-    for symbol in missing:
+    for symbol, why in missing.items():
         valued = f"valued at its last close, {closes[symbol]} USD" if symbol in closes else "and no close either"
-        text = (
-            f"{symbol}: no usable quote, {valued}; it is not traded. {because(ReasonCode.QUOTE_MISSING, symbol=symbol)}"
-        )
+        text = f"{symbol}: no usable quote, {valued}; it is not traded. {why}"
         raise_alert(house.store, key + symbol, AlertLevel.ERROR, text, now)
     if house.quotes_were_missing(account.account_id, frozenset(missing)):
         for open_key in house.store.alerts.open_keys(key):

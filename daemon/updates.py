@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import structlog
 
-from daemon import execution
+from daemon import outcomes
 from daemon.alerts import raise_alert, recover
+from daemon.crash_points import CrashPoint, passing
 from daemon.errors import MustHalt
 from daemon.house import House
 from state.records import Account, AlertLevel
@@ -29,12 +30,13 @@ def take_updates(house: House, account: Account) -> None:
             try:
                 order = link.read(event.body)
                 if order is not None:
-                    execution.take_update(house, account, order)
+                    outcomes.take_update(house, account, order)
             except MustHalt:
                 raise
             except (ValueError, LookupError, TypeError, ArithmeticError) as error:
                 fault = f"{type(error).__name__}: {error}"
             house.store.events.take(event.event_id, house.clock.now(), fault)
+            passing(CrashPoint.UPDATE_READ)
             if fault:
                 text = (
                     f"An order update of {account.account_id} could not be read and was set aside (event "
@@ -45,7 +47,7 @@ def take_updates(house: House, account: Account) -> None:
 
 def settle(house: House, account: Account) -> None:
     """Bring open intents up to the broker's records, and make sure that the stream told the same."""
-    told = execution.settle(house, account)
+    told = outcomes.settle(house, account)
     link = house.links.get(account.account_id)
     if link is None:
         return

@@ -67,6 +67,18 @@ class ReasonCode(StrEnum):
     LIMIT_CONSERVATION = "LIMIT_CONSERVATION", "More would be submitted than was planned."
     LIMIT_RELIEF_ORDER = "LIMIT_RELIEF_ORDER", "The plan promises lots that the broker would not sell."
     LIMIT_RESTRICTED = "LIMIT_RESTRICTED", "The symbol is on the restricted list."
+    LIMIT_NOT_ALLOWED = (
+        "LIMIT_NOT_ALLOWED",
+        "The symbol is neither in the benchmark nor held, or not on your list.",
+    )
+    LIMIT_ORDER_RATE = "LIMIT_ORDER_RATE", "More orders left within a minute than allowed; the rest wait."
+    LIMIT_REPEATS = "LIMIT_REPEATS", "As many orders of this symbol and side as a session may have were sent already."
+    LIMIT_PACE = "LIMIT_PACE", "The order is large for the symbol's volume; its next slice waits a while."
+    LIMIT_GOOD_FAITH = (
+        "LIMIT_GOOD_FAITH",
+        "In a cash account, shares bought with proceeds that have not settled are not sold before they have.",
+    )
+    LIMIT_CHECK_FAILED = "LIMIT_CHECK_FAILED", "A check could not be made; what cannot be checked does not pass."
     LIMIT_TURNOVER = "LIMIT_TURNOVER", "The plan trades more than the turnover limit allows."
 
     # approvals
@@ -85,11 +97,17 @@ class ReasonCode(StrEnum):
         "The exchange calendar and the broker disagree about the market being open.",
     )
     ACCOUNT_MISMATCH = "ACCOUNT_MISMATCH", "The broker's account is not the one that the configuration names."
+    ACCOUNT_RESTRICTED = "ACCOUNT_RESTRICTED", "The broker has blocked or restricted the account."
     MODE_OBSERVES = "MODE_OBSERVES", "harvestd only observes: this process has no way to send an order."
     MARKET_HALTED = "MARKET_HALTED", "Trading in the symbol is halted."
     QUOTE_MISSING = "QUOTE_MISSING", "There is no usable quote."
     QUOTE_STALE = "QUOTE_STALE", "The quote is too old."
     QUOTE_WIDE = "QUOTE_WIDE", "The spread is too wide or crossed."
+    DATA_BAD_QUOTES = (
+        "DATA_BAD_QUOTES",
+        "Too many symbols have no quote to trust; nothing is traded on the others.",
+    )
+    CLOCK_JUMPED = "CLOCK_JUMPED", "This machine's clock jumped; nothing is traded until it agrees with the broker's."
     DATA_HISTORY_SHORT = "DATA_HISTORY_SHORT", "There is not enough price history for a risk model."
     DATA_QUARANTINED = (
         "DATA_QUARANTINED",
@@ -129,9 +147,17 @@ class ReasonCode(StrEnum):
         "with itself (FINRA 5210, not the tax rule).",
     )
     ORDER_INVALID = "ORDER_INVALID", "The order is malformed or asks for something the venue cannot do."
+    ORDER_CANCELLED = (
+        "ORDER_CANCELLED",
+        "The order was cancelled before it filled: at its time, by a halt, or by somebody.",
+    )
+    ORDER_EXPIRED = "ORDER_EXPIRED", "The broker ended the order before it filled."
     ORDER_DEADLINE = "ORDER_DEADLINE", "The order's deadline passed."
     ORDER_UNFUNDED = "ORDER_UNFUNDED", "The sells that were to fund this buy brought in too little."
     ORDER_OUTCOME_UNKNOWN = "ORDER_OUTCOME_UNKNOWN", "The broker's answer was lost; its records will settle it."
+    ORDER_STUCK = "ORDER_STUCK", "A cancel was asked for and the order is still open; its symbol stays locked."
+    STORAGE_FAILED = "STORAGE_FAILED", "Nothing can be written to disk; what cannot be recorded is not sent."
+    SCHEDULE_MISSED = "SCHEDULE_MISSED", "No decision was taken in the session's window."
     PLAN_ENDED = "PLAN_ENDED", "The plan this order belonged to has ended."
 
 

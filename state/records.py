@@ -678,6 +678,7 @@ class Intent:
     submitted_quantity: Decimal = ZERO  # may be less than planned: proceeds shrink a buy, never grow it
     filled_quantity: Decimal = ZERO
     lookups: int = 0  # how often the broker was asked for it and did not know it
+    refusals: int = 0  # how often the broker refused it for a reason that may pass
     reason: str = ""
     submitted_at: datetime | None = None
     updated_at: datetime | None = None

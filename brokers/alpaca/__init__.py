@@ -11,11 +11,12 @@ handshake and reconnects - and does the rest here:
 | `endpoints.py`         | where requests may go, and the keys that open it                                          |
 | `transport.py`         | one alpaca-py client made safe, and what a failed request becomes                         |
 | `door.py`              | what may leave, how long is waited, how answers are read: the last code before the socket |
+| `deadline.py`          | exchanges that are over in time, however slowly the other side answers                    |
 | `budget.py`            | calls a minute, with a part kept back for cancels and look-ups                            |
 | `answer.py`            | one JSON object, read field by field; what is missing or mistyped is named                |
 | `sessions.py`          | the broker's clock between two questions, and its calendar                                |
 | `account.py`           | cash, what of it is settled, restrictions, positions                                      |
-| `orders.py`            | orders: Alpaca's many words for six states, lists, changes                                  |
+| `orders.py`            | orders: Alpaca's many words for six states, lists, changes                                |
 | `activities.py`        | account history: the table of activity types, and a cursor that misses nothing booked     |
 |                        | late                                                                                      |
 | `market_data.py`       | quotes and daily closes                                                                   |

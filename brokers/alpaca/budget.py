@@ -10,11 +10,14 @@ Spending them all on orders would leave none to cancel one. So calls are drawn f
 | cancels, look-ups of orders of unknown fate | everything          | wait, for a bounded time   |
 
 Where the server tells its count, and when the next minute begins, that is so: other programs may use the same keys. A
-limit set lower than the server's is counted here. After a 429 nobody draws until the time the server named.
+limit set lower than the server's is counted here. After a 429 nobody draws until the time the server named, nor in the
+fraction of a second after it that is drawn by lot: others who wait for the same minute would all come at once. A time
+that is missing, over, or further away than the minute that limits are counted by, is not believed.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 from brokers.errors import BrokerUnavailable
@@ -23,17 +26,24 @@ _RESERVED_PART = 0.1  # of a minute's calls
 _SHORTEST_WAIT_S = 0.01
 _SHORTEST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0  # limits are by the minute
+_JITTER_S = 1.0
 
 
 class RateBudget:
-    """`per_minute` calls, of which a tenth is the reserve. Seconds throughout; for one thread."""
+    """`per_minute` calls, of which a tenth is the reserve. Seconds throughout; `lot` draws from [0, 1). One thread."""
 
     def __init__(
-        self, per_minute: int, *, sleep: Callable[[float], None], monotonic: Callable[[], float], name: str
+        self,
+        per_minute: int,
+        *,
+        sleep: Callable[[float], None],
+        monotonic: Callable[[], float],
+        name: str,
+        lot: Callable[[], float] = random.random,
     ) -> None:
         self._set = float(per_minute)
         self._per_minute = self._left = self._set
-        self._sleep, self._monotonic, self._name = sleep, monotonic, name
+        self._sleep, self._monotonic, self._name, self._lot = sleep, monotonic, name, lot
         self._counted_at = self._closed_until = monotonic()
         self._least_pause = _SHORTEST_PAUSE_S
         self._begins_at: float | None = None  # the server's next minute, where it counts
@@ -79,7 +89,7 @@ class RateBudget:
         if self._counted_at - self._closed_until > _LONGEST_PAUSE_S:
             self._least_pause = _SHORTEST_PAUSE_S
         self._left = self._per_minute
-        pause = min(max(seconds, self._least_pause), _LONGEST_PAUSE_S)
+        pause = min(max(seconds, self._least_pause), _LONGEST_PAUSE_S) + _JITTER_S * self._lot()
         self._least_pause = min(2 * self._least_pause, _LONGEST_PAUSE_S)
         self._closed_until = max(self._closed_until, self._counted_at + pause)
 

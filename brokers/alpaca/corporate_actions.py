@@ -100,6 +100,7 @@ class Announced:
             "limit": str(PAGE),
             "sort": "asc",
         }
+        tokens: set[str] = set()
         while True:
             page = answer(self._wire.read("/corporate-actions", asked), "corporate actions")
             by_type = page.inner("corporate_actions")
@@ -109,8 +110,9 @@ class Announced:
             token = page.text_or("next_page_token")
             if not token:
                 return
-            if token == asked.get("page_token"):
-                raise BrokerUnavailable("Alpaca's corporate actions: expected a new page, was the one before")
+            if token in tokens:
+                raise BrokerUnavailable("Alpaca's corporate actions: expected a new page, was one from before")
+            tokens.add(token)
             asked["page_token"] = token
 
 

@@ -32,9 +32,9 @@ from uuid import UUID
 from brokers.alpaca.answer import answer, rows
 from brokers.alpaca.endpoints import Endpoints, Keys
 from brokers.alpaca.orders import order_from
-from brokers.alpaca.reader import PATIENCE_S, AlpacaReader
+from brokers.alpaca.reader import WITHIN_S, AlpacaReader
 from brokers.alpaca.refusals import meaning
-from brokers.alpaca.transport import NotFound, Unprocessable, in_words
+from brokers.alpaca.transport import NotFound, Unprocessable
 from brokers.errors import BrokerError, BrokerUnavailable, NotSent, OrderRefused, OutcomeUnknown, UnknownOrder
 from state.reasons import ReasonCode
 from state.records import CENT, QUANTUM, BrokerOrder, OrderRequest, OrderType, Side
@@ -69,7 +69,7 @@ class AlpacaBroker(AlpacaReader):
             raise ValueError("Expected the paper account, was the live one: real orders are sent only when asked for")
         super().__init__(keys, endpoints, **options)
         sends = frozenset({"POST", "DELETE"})
-        self._sending = self._wire(self._trading_client, endpoints.trading, self._budget, PATIENCE_S, sends)
+        self._sending = self._wire(self._trading_client, endpoints.trading, self._budget, WITHIN_S, sends)
         self._wires.append(self._sending)
 
     # -------------------------------------------------------------- submit
@@ -89,7 +89,8 @@ class AlpacaBroker(AlpacaReader):
             taken = order_from(row)
             expires_at = row.instant("expires_at") if row.has("expires_at") else closes_at
         except BrokerUnavailable as fault:
-            raise OutcomeUnknown(f"{order.client_order_id}: the answer cannot be read: {fault}") from fault
+            read = f"the answer cannot be read ({self._sending.mark})"
+            raise OutcomeUnknown(f"{order.client_order_id}: {read}: {fault}") from fault
         _require_meant(order, taken)
         if expires_at > closes_at + _SAME_SESSION:
             with suppress(BrokerError):  # its fate is looked up like any other order's
@@ -122,7 +123,7 @@ class AlpacaBroker(AlpacaReader):
         except RequestException as fault:
             if _never_left(fault):
                 raise NotSent(f"{order.client_order_id}: Alpaca could not be reached") from None
-            raise OutcomeUnknown(f"{order.client_order_id}: {in_words(fault)}") from None
+            raise OutcomeUnknown(f"{order.client_order_id}: {self._sending.in_words(fault)}") from None
         except ForbiddenRequestError:
             raise
         except Exception as fault:  # whatever went wrong after the door, the order may be at the broker
@@ -150,7 +151,7 @@ class AlpacaBroker(AlpacaReader):
 
         Returns the ids of those that Alpaca would not cancel. Raises BrokerUnavailable, NotAuthorized.
         """
-        said = rows(self._sending.delete("/orders") or [], "answer to cancelling everything")
+        said = rows(self._sending.delete("/orders"), "answer to cancelling everything")
         return tuple(row.text("id") for row in said if not 200 <= row.decimal("status") < 300)
 
 

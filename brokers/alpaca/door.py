@@ -5,19 +5,27 @@ It is a requests adapter, the last code before the socket, so nothing above it c
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
 
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
-from requests.exceptions import HTTPError, InvalidJSONError
+from requests.exceptions import ChunkedEncodingError, ContentDecodingError, HTTPError, InvalidJSONError, ReadTimeout
+from urllib3.exceptions import DecodeError, ReadTimeoutError
+from urllib3.exceptions import HTTPError as BrokenOff
 from urllib3.response import BaseHTTPResponse
+from urllib3.util import Timeout
 
 from brokers.alpaca.budget import RateBudget
+from brokers.alpaca.deadline import POOLS
 from brokers.alpaca.endpoints import Keys
+
+_PIECE = 1 << 16  # bytes read at once
+_SHOWN = 16  # hexadecimal digits of a body's hash
 
 
 class ForbiddenRequestError(Exception):
@@ -29,13 +37,39 @@ class ExactResponse(Response):
 
     secrets: tuple[bytes, ...] = ()
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._received = b""
+        self._is_read = False
+
     @property
     def content(self) -> bytes:
-        """The body with keys made unreadable, before anything is cut out of it."""
-        body = super().content or b""
+        """The body with keys made unreadable, before anything is cut out of it. Raises ReadTimeout,
+        ChunkedEncodingError, ContentDecodingError when it does not arrive whole."""
+        if not self._is_read:
+            self._is_read = self._content_consumed = True
+            self._read()
+        body = self._received
         for secret in self.secrets:
             body = body.replace(secret, b"***")
         return body
+
+    def _read(self) -> None:
+        """What came is kept also when the rest does not come: its hash tells two broken answers apart."""
+        try:
+            while piece := self.raw.read1(_PIECE):
+                self._received += piece
+        except ReadTimeoutError as fault:
+            raise ReadTimeout(fault, response=self) from None
+        except DecodeError as fault:
+            raise ContentDecodingError(fault, response=self) from None
+        except BrokenOff as fault:
+            raise ChunkedEncodingError(fault, response=self) from None
+
+    @property
+    def mark(self) -> str:
+        """How long the body is as far as it came, and the beginning of its SHA-256: the body itself is not told."""
+        return f"{len(self._received)} bytes, sha256 {hashlib.sha256(self._received).hexdigest()[:_SHOWN]}"
 
     def json(self, **_unused: object) -> object:
         """The body, numbers with a decimal point as Decimal. Raises InvalidJSONError on anything that is not JSON."""
@@ -71,14 +105,26 @@ def _no_number(word: str) -> NoReturn:
 
 
 class Door(HTTPAdapter):
-    """Lets `methods` to `host` through, with (connect, read) time-outs in seconds, never twice."""
+    """Lets `methods` to `host` through, never twice; `connect_s` to connect, `left` says the seconds of the whole."""
 
     def __init__(
-        self, host: str, methods: frozenset[str], timeouts: tuple[float, float], budget: RateBudget, keys: Keys
+        self,
+        host: str,
+        methods: frozenset[str],
+        connect_s: float,
+        left: Callable[[], float],
+        budget: RateBudget,
+        keys: Keys,
     ) -> None:
         super().__init__(max_retries=0)
-        self._host, self._methods, self._timeouts, self._budget = host, methods, timeouts, budget
+        self._host, self._methods, self._connect_s, self._left, self._budget = host, methods, connect_s, left, budget
         self._secrets = (keys.secret_key.encode(), keys.key_id.encode())
+        self.mark = ""  # of the last answer's body; empty when none began
+
+    def init_poolmanager(self, *sizes: Any, **options: Any) -> None:
+        """Connections whose exchanges are over in time."""
+        super().init_poolmanager(*sizes, **options)
+        self.poolmanager.pool_classes_by_scheme = dict(POOLS)
 
     def send(self, request: PreparedRequest, **settings: Any) -> Response:  # type: ignore[override]
         """One request. Raises ForbiddenRequestError before anything leaves, else what requests raises."""
@@ -86,13 +132,22 @@ class Door(HTTPAdapter):
             raise ForbiddenRequestError(
                 f"Expected {' or '.join(sorted(self._methods))} to {self._host}, was {request.method} {request.url}"
             )
-        response = super().send(request, **{**settings, "timeout": self._timeouts, "proxies": None})
+        self.mark = ""
+        seconds = self._left()
+        timeout = Timeout(connect=min(self._connect_s, seconds), total=seconds)
+        response = super().send(request, **{**settings, "timeout": timeout, "proxies": None})
+        assert isinstance(response, ExactResponse)
         limit, left = (_whole(response, f"X-Ratelimit-{name}") for name in ("Limit", "Remaining"))
         self._budget.hear(limit, left, next_minute_s(response.headers))
+        try:
+            _ = response.content
+        finally:
+            self.mark = response.mark
         return response
 
     def build_response(self, req: PreparedRequest, resp: BaseHTTPResponse) -> Response:
         """The answer, to be read exactly. JSON is UTF-8, whatever the headers leave out."""
+        resp.decode_content = True  # of gzip; requests has it done piece by piece instead
         response = super().build_response(req, resp)
         response.encoding = "utf-8"
         exact = ExactResponse()

@@ -127,7 +127,7 @@ class MarketData:
 
     def _pages(self, path: str, symbols: tuple[str, ...], params: Mapping[str, str]) -> Iterator[Answer]:
         """Answers about some symbols, page by page."""
-        asked = {**params, "symbols": ",".join(symbols)}
+        asked, tokens = {**params, "symbols": ",".join(symbols)}, set[str]()
         while symbols:
             try:
                 page = answer(self._wire.read(path, asked), path)
@@ -139,8 +139,9 @@ class MarketData:
             token = page.text_or("next_page_token")
             if not token:
                 return
-            if token == asked.get("page_token"):
-                raise BrokerUnavailable(f"Alpaca's {path}: expected a new page, was the one before")
+            if token in tokens:
+                raise BrokerUnavailable(f"Alpaca's {path}: expected a new page, was one from before")
+            tokens.add(token)
             asked["page_token"] = token
 
 

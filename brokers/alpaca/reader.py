@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from alpaca.common.rest import RESTClient
 
 DATA_CALLS_PER_MINUTE = 200  # of the free plan
-PATIENCE_S = 20.0  # for a place in the budget; a load of history waits longer, a minute's quota at most
-_LOAD_PATIENCE_S = 70.0
+WITHIN_S = 28.0  # a question is answered or given up: below a third of the minute and a half a watchdog allows
+_LOAD_WITHIN_S = 75.0  # a load of history may have to wait for the next minute's calls
 
 RELIEF_NOTE = (
     "Alpaca takes no lot with an order. As far as is known it sells the earliest lots first (FIFO), but no page of "
@@ -54,7 +54,8 @@ class AlpacaReader:
     """One Alpaca account, as a `brokers.protocol.BrokerReader`. For one thread.
 
     `feed` is where quotes come from (iex, or sip with a subscription); `requests_per_minute` are the account's trading
-    calls; `timeouts` are (connect, read) in seconds; `snapshot_chunk` symbols are asked about in one request.
+    calls; `timeouts` are the seconds for (connecting, a whole exchange); one request asks about `snapshot_chunk`
+    symbols.
     Nothing is asked, and alpaca-py is not loaded, before the first question.
     """
 
@@ -77,9 +78,9 @@ class AlpacaReader:
         budget = RateBudget(requests_per_minute, sleep=sleep, monotonic=monotonic, name="trading")
         data_budget = RateBudget(data_requests_per_minute, sleep=sleep, monotonic=monotonic, name="market data")
         self._budget = budget
-        self._trading = self._wire(self._trading_client, endpoints.trading, budget, PATIENCE_S)
-        stocks = self._wire(self._stock_client, endpoints.data, data_budget, _LOAD_PATIENCE_S)
-        issuers = self._wire(self._issuer_client, endpoints.data, data_budget, _LOAD_PATIENCE_S)
+        self._trading = self._wire(self._trading_client, endpoints.trading, budget, WITHIN_S)
+        stocks = self._wire(self._stock_client, endpoints.data, data_budget, _LOAD_WITHIN_S)
+        issuers = self._wire(self._issuer_client, endpoints.data, data_budget, _LOAD_WITHIN_S)
         self._wires = [self._trading, stocks, issuers]
         self._time = BrokerTime(self._trading, monotonic)
         self._calendar = Calendar(self._trading)
@@ -101,7 +102,7 @@ class AlpacaReader:
         make: Callable[[], RESTClient],
         host: str,
         budget: RateBudget,
-        patience_s: float,
+        within_s: float,
         methods: frozenset[str] = frozenset({"GET"}),
     ) -> Wire:
         return Wire(
@@ -110,7 +111,7 @@ class AlpacaReader:
             self._keys,
             budget,
             timeouts=self._timeouts,
-            patience_s=patience_s,
+            within_s=within_s,
             monotonic=self._monotonic,
             methods=methods,
         )

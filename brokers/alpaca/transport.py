@@ -5,7 +5,7 @@ What alpaca-py does by itself, and what is done about it here and in `door.py`:
 | alpaca-py 0.44                                        | here                                                    |
 |-------------------------------------------------------|---------------------------------------------------------|
 | sends a POST again after 429 and 504, three times     | its retries are off; `read` tries reads again           |
-| no time-out: a stalled server blocks for ever         | (connect, read) time-outs on every request              |
+| no time-out: a stalled server blocks for ever         | each exchange has an end, and so has a whole question   |
 | proxies, .netrc and certificates from the environment | not looked at: keys go to one host                      |
 | a 3xx answer counts as success                        | an error, not followed                                  |
 | JSON numbers become floats                            | become Decimal                                          |
@@ -13,7 +13,17 @@ What alpaca-py does by itself, and what is done about it here and in `door.py`:
 
 What a failed read becomes: BrokerUnavailable, after three tries with jitter where the connection broke, timed out, or
 answered 429 or 5xx; NotAuthorized for a refused key. A cancel is tried again like a read, for cancelling twice is
-cancelling once. A POST leaves exactly once.
+cancelling once. A POST leaves exactly once. Of an answer that cannot be read, length and hash are told.
+
+How long a caller can be kept, in seconds; what reads page after page asks one such question for each:
+
+| what                                     | at most                                                                |
+|------------------------------------------|------------------------------------------------------------------------|
+| one exchange, `timeouts[1]`              | 20, whether the server hangs, drips, or never reads                    |
+| a question or cancel, with all its tries | `within_s`: 28 of the trading service, 75 of market data, where a load |
+| and its waits for a place in the budget  | of history waits for the next minute's calls                           |
+| an order                                 | 20, and a question before it when the broker's clock was not asked for |
+|                                          | a minute                                                               |
 """
 
 from __future__ import annotations
@@ -32,10 +42,13 @@ if TYPE_CHECKING:
     from alpaca.common.exceptions import APIError
     from alpaca.common.rest import RESTClient
 
+    from brokers.alpaca.door import Door
+
 Json = object
 
 ATTEMPTS = 3  # of a read
 _FIRST_WAIT_S, _JITTER_S, _LONGEST_WAIT_S = 0.2, 0.5, 2.0
+_LEAST_EXCHANGE_S = 3.0  # with less left of a question, it is not asked once more
 _UNSAID_PAUSE_S = 5.0  # after a 429 that does not say until when
 
 
@@ -57,10 +70,11 @@ class _Passing(BrokerUnavailable):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An answer other than 2xx: its status, and its body where that is a JSON object."""
+    """An answer other than 2xx: its status, and its body where that is a JSON object, else that body's `mark`."""
 
     status: int
     body: Mapping[str, object] | None
+    mark: str = ""
 
     @property
     def message(self) -> str:
@@ -69,14 +83,16 @@ class Refusal:
         return said if isinstance(said, str) else ""
 
     def __str__(self) -> str:
-        return f"{self.status} {self.message or 'without words'}"
+        if self.message or not self.mark:
+            return f"{self.status} {self.message or 'without words'}"
+        return f"{self.status} without words ({self.mark})"
 
 
 class Wire:
     """The connection to one host. `make` builds the alpaca-py client when the first request is made.
 
-    `methods` are the verbs that may leave; `timeouts` are (connect, read) in seconds; a call that finds no place in the
-    budget is waited for no longer than `patience_s`.
+    `methods` are the verbs that may leave; `timeouts` are the seconds for (connecting, the whole exchange); a question
+    is given up after `within_s`, its tries and its waits for a place in the budget included.
     """
 
     def __init__(
@@ -87,15 +103,17 @@ class Wire:
         budget: RateBudget,
         *,
         timeouts: tuple[float, float],
-        patience_s: float,
+        within_s: float,
         monotonic: Callable[[], float],
         methods: frozenset[str] = frozenset({"GET"}),
     ) -> None:
         self._make, self._host, self._keys, self.budget = make, host, keys, budget
         self._monotonic = monotonic
         self.asked_at = monotonic()  # when the last question left, after whatever it had to wait for
-        self._timeouts, self._patience_s, self._methods = timeouts, patience_s, methods
+        self._timeouts, self._within_s, self._methods = timeouts, within_s, methods
+        self._ends_at = 0.0  # when the question that is being asked is given up
         self._made: RESTClient | None = None
+        self._door: Door | None = None
 
     @property
     def client(self) -> RESTClient:
@@ -112,8 +130,18 @@ class Wire:
         session = client._session
         session.trust_env = False
         session.adapters.clear()
-        session.mount(f"{self._host}/", Door(self._host, self._methods, self._timeouts, self.budget, self._keys))
+        self._door = Door(self._host, self._methods, self._timeouts[0], self._left, self.budget, self._keys)
+        session.mount(f"{self._host}/", self._door)
         return client
+
+    def _left(self) -> float:
+        """Seconds that the exchange which begins now may take."""
+        return min(self._timeouts[1], self._ends_at - self._monotonic())
+
+    @property
+    def mark(self) -> str:
+        """Length and hash of the last answer's body, as far as it came; empty when none began."""
+        return "" if self._door is None else self._door.mark
 
     def close(self) -> None:
         """Close the connections. A later request opens new ones."""
@@ -134,6 +162,7 @@ class Wire:
     def _asked(self, ask: Callable[[RESTClient], Json], path: str, *, reserved: bool) -> Json:
         import stamina
 
+        self._ends_at = self._monotonic() + self._within_s
         for attempt in stamina.retry_context(
             on=_Passing,
             attempts=ATTEMPTS,
@@ -143,7 +172,7 @@ class Wire:
             wait_max=_LONGEST_WAIT_S,
         ):
             with attempt:
-                self.budget.take(patience_s=self._patience_s, reserved=reserved)
+                self.budget.take(patience_s=self._ahead(), reserved=reserved)
                 return self._asked_once(ask, path)
         raise AssertionError("stamina raises what the last attempt raised")
 
@@ -156,15 +185,23 @@ class Wire:
         try:
             return ask(client)
         except InvalidJSONError as fault:
-            raise BrokerUnavailable(f"Alpaca's answer to {path} is not JSON: {self._keys.masked(str(fault))}") from None
+            words = self._keys.masked(str(fault))
+            raise BrokerUnavailable(f"Alpaca's answer to {path} is not JSON ({self.mark}): {words}") from None
         except RequestException as fault:
-            raise _Passing(f"Alpaca did not answer {path}: {in_words(fault)}") from None
+            raise self._may_pass(f"Alpaca did not answer {path}: {self.in_words(fault)}") from None
         except APIError as fault:
             self._refused(self.refusal(fault), path)
 
+    def _ahead(self) -> float:
+        """Seconds until it is too late to ask once more."""
+        return self._ends_at - _LEAST_EXCHANGE_S - self._monotonic()
+
+    def _may_pass(self, words: str) -> BrokerUnavailable:
+        return _Passing(words) if self._ahead() > 0 else BrokerUnavailable(words)
+
     def _refused(self, refusal: Refusal, path: str) -> NoReturn:
         if refusal.status == 429 or refusal.status >= 500:
-            raise _Passing(f"Alpaca could not answer {path}: {refusal}") from None
+            raise self._may_pass(f"Alpaca could not answer {path}: {refusal}") from None
         if refusal.status == 404 and refusal.message:
             raise NotFound(f"Alpaca has nothing at {path}: {refusal}") from None
         if refusal.status == 400:
@@ -186,7 +223,9 @@ class Wire:
 
         Raises whatever alpaca-py and requests raise: only the caller knows what each means for what was sent.
         """
-        return self.client.post(path, dict(data))
+        client = self.client
+        self._ends_at = self._monotonic() + self._timeouts[1]
+        return client.post(path, dict(data))
 
     def refusal(self, fault: APIError) -> Refusal:
         """What an error answer says, keys masked. A 429 closes the budget until it is over."""
@@ -197,11 +236,14 @@ class Wire:
             body = json.loads(self._keys.masked(response.text), parse_float=Decimal)
         except ValueError:
             body = None
-        return Refusal(response.status_code, body if isinstance(body, dict) else None)
+        return Refusal(response.status_code, body if isinstance(body, dict) else None, self.mark)
+
+    def in_words(self, fault: Exception) -> str:
+        """What became of a request that got no answer, or none that can be read."""
+        return f"{_in_words(fault)} ({self.mark})" if self.mark else _in_words(fault)
 
 
-def in_words(fault: Exception) -> str:
-    """What became of a request that got no answer."""
+def _in_words(fault: Exception) -> str:
     from requests.exceptions import ChunkedEncodingError, ConnectTimeout, InvalidJSONError, ReadTimeout
 
     if isinstance(fault, InvalidJSONError):

@@ -30,7 +30,9 @@ def demo(
     """Watch a direct-indexed account being looked after from 2019 to 2022. No account, no key, no network."""
     from daemon.demo.run import DemoOptions, run_demo
     from daemon.demo.screen import Screen
+    from daemon.logs import configure
 
+    configure(level="error")  # the screen tells the rest
     options = DemoOptions(start.date(), end.date(), speed, db, resume)
     with Screen(quiet=as_json) as screen:
         result = run_demo(options, screen)

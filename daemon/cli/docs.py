@@ -1,4 +1,4 @@
-"""Pages of docs/ that are made from the code: `python -m daemon.cli.docs` writes them, tests hold them to it."""
+"""Pages of docs/, and systemd/, made from the code: `python -m daemon.cli.docs` writes them, tests hold them to it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
+from daemon.outcomes import OUTCOMES
 from state.reasons import ReasonCode
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -25,6 +26,32 @@ def reasons_page() -> str:
         "|---|---|",
     ]
     lines += [f"| `{code.value}` | {code.meaning} |" for code in ReasonCode]
+    return "\n".join(lines) + "\n"
+
+
+def outcomes_page() -> str:
+    """docs/OUTCOMES.md: what becomes of an order, by the state we have it in and what the broker says of it."""
+    lines = [
+        "# What becomes of an order",
+        "",
+        "Each order that harvestd means to place is an intent: it is written down before its request leaves. What the",
+        "broker then says of it, or does not say, decides what the intent becomes. Made from the table in",
+        "`daemon/outcomes.py` by `python -m daemon.cli.docs`.",
+        "",
+        "- An order that may have left is ended by the broker's own records alone: unknown is not failed.",
+        "- What is filled only ever grows.",
+        "- An id is used for one order: it goes out again with the same terms, or not at all.",
+        "",
+        "What is not in the table does not happen. In bold: trading halts until a person has looked and typed",
+        "`harvestd resume`.",
+    ]
+    for state, row in OUTCOMES.items():
+        lines += ["", f"## {state.value}", "", "| the broker says | the intent becomes | why |", "|---|---|---|"]
+        for heard, outcome in row.items():
+            becomes = outcome.next.value if outcome.next else f"stays {state.value}"
+            if outcome.halts:
+                becomes += " **and trading halts**"
+            lines.append(f"| {heard.value} | {becomes} | {outcome.why} |")
     return "\n".join(lines) + "\n"
 
 
@@ -74,11 +101,15 @@ def _cell(text: str | None) -> str:
 
 
 def main() -> None:
-    """Write both pages."""
+    """Write the pages, and the units of a machine-wide installation."""
     from daemon.cli.main import app
+    from daemon.install_service import NAMES, machine_wide
 
     (DOCS / "REASONS.md").write_text(reasons_page(), encoding="utf-8")
+    (DOCS / "OUTCOMES.md").write_text(outcomes_page(), encoding="utf-8")
     (DOCS / "COMMANDS.md").write_text(commands_page(app), encoding="utf-8")
+    for name in NAMES:
+        (DOCS.parent / "systemd" / name).write_text(machine_wide().unit(name), encoding="utf-8")
 
 
 if __name__ == "__main__":

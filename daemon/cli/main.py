@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from daemon.cli import data, demo, ledger, reconcile, service, setup, trading, views
+from daemon.cli import backup, data, demo, ledger, reconcile, service, setup, trading, views
 
 app = typer.Typer(
     name="harvestd",
@@ -18,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (demo, setup, trading, service, views, ledger, reconcile, data):
+for module in (demo, setup, trading, service, views, ledger, reconcile, data, backup):
     module.register(app)
 
 
@@ -26,7 +26,7 @@ def main() -> None:
     """Entry point: runs a command and turns what it raises on purpose into a sentence and an exit code."""
     from brokers.errors import BrokerError
     from daemon.errors import HarvestdError
-    from state.store.errors import SchemaMismatch, StoreError
+    from state.store.errors import SchemaMismatch, StoreError, storage_fault
 
     # Read by numpy when it is first imported, which no command has done yet. The matrices are small: a second thread
     # takes its processor's time and, where something else wants that processor, makes them wait for each other.
@@ -45,6 +45,9 @@ def main() -> None:
     except OSError as error:
         print(f"harvestd: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(1)
-    except sqlite3.OperationalError as error:
-        print(f"harvestd: the database cannot be used: {error}. Is it a file, readable and not busy?", file=sys.stderr)
+    except Exception as error:
+        if storage_fault(error) is None and not isinstance(error, sqlite3.OperationalError):
+            raise
+        said = getattr(error, "orig", error)  # SQLAlchemy's wrapper would print the statement and its values
+        print(f"harvestd: the database cannot be used: {said}. Is it a file, readable and not busy?", file=sys.stderr)
         sys.exit(1)

@@ -236,8 +236,8 @@ def run(
 ) -> None:
     """The daemon in the foreground, until stopped. The first time it loads prices before anything else."""
     from daemon.cli.progress import ConsoleWatcher
-    from daemon.opening import working_house, working_world
-    from daemon.service import serve, serve_household
+    from daemon.opening import working_world
+    from daemon.service import run_household, serve
 
     found = target(db, config)
     _log_as(found)
@@ -246,8 +246,7 @@ def run(
             _configure(world.house.settings)
             serve(world, speed=speed, sessions=sessions)
     else:
-        with working_house(found, os.environ, ConsoleWatcher()) as house:
-            serve_household(house, sessions=sessions)
+        run_household(found, os.environ, ConsoleWatcher(), sessions=sessions)
 
 
 def _log_as(found: Target) -> None:

@@ -18,7 +18,9 @@ from daemon.errors import HarvestdError
 from daemon.market_calendar import SessionTimes
 from daemon.opening import lease
 from state.records import Alert
-from state.store import NotADatabase, SchemaMismatch, Store
+from state.store import NotADatabase, Store
+from state.store.database import revision_of
+from state.store.revisions import HEAD_REVISION
 
 
 class UsageError(HarvestdError):
@@ -158,11 +160,7 @@ def _require_demo(path: Path, *, resume: bool) -> None:
 
 def _is_of_another_version(path: Path) -> bool:
     """Raises NotADatabase for a file that is not ours."""
-    try:
-        Store.open(path, read_only=True).close()
-    except SchemaMismatch:
-        return True
-    return False
+    return revision_of(path) != HEAD_REVISION
 
 
 def _kind(path: Path) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from daemon.settings.choices import Mode
 from daemon.settings.diagnosis import WHERE_SECRETS_GO
 from daemon.settings.document import Document, Place, parse
 from daemon.settings.problems import Problem, dotted
@@ -18,6 +19,7 @@ from daemon.settings.wording import Key, leaves, meant
 PREFIX = "HARVESTD_"
 SECRET_PREFIX = "HARVESTD_SECRET_"
 CONFIG_VARIABLE = "HARVESTD_CONFIG"
+MODE: Key = ("mode",)
 
 
 def variable(path: Key) -> str:
@@ -76,6 +78,11 @@ def _override(document: Document, path: Key, name: str, text: str) -> None:
         value = inner.values["value"]
     elif value in ("null", "~"):
         value = None
+    written_mode = document.value(MODE)
+    if path == MODE and written_mode == Mode.OBSERVE.value and value != written_mode:
+        hint = "A variable may keep harvestd from trading, never let it. Write the mode into the file."
+        document.problems.append(Problem(place.file, None, "mode", f'"{value}"', "observe, as the file says", hint))
+        return
     section = document.values
     for part in path[:-1]:
         section = section.setdefault(str(part), {})

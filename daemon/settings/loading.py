@@ -119,8 +119,10 @@ def _absolute(path: Path, folder: Path) -> Path:
 def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
     file, directory = settings.benchmark.constituents_file, settings.credentials.directory
     calendar, tables = settings.wash_sales.calendar_file, settings.tax_profile.tables_file
+    database = _absolute(settings.database.path, folder)
+    backups = _absolute(settings.database.backup_directory, database.parent)
     changed = {
-        "database": settings.database.model_copy(update={"path": _absolute(settings.database.path, folder)}),
+        "database": settings.database.model_copy(update={"path": database, "backup_directory": backups}),
         "benchmark": settings.benchmark.model_copy(update={"constituents_file": file and _absolute(file, folder)}),
         "wash_sales": settings.wash_sales.model_copy(
             update={"calendar_file": calendar and _absolute(calendar, folder)}
@@ -141,7 +143,7 @@ def _forbidden_modes(document: Document) -> Iterator[Problem]:
     if mode == Mode.LIVE.value:
         hint = (
             "Live trading needs the record that `harvestd go-live` writes, and this version does not trade live yet: "
-            "its execution has not been through every fault it will meet. Use mode: paper, or mode: observe."
+            "it has not been through months at Alpaca's own paper account. Use mode: paper, or mode: observe."
         )
         yield document.problem(("mode",), '"live"', allowed, hint)
 

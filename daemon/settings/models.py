@@ -50,6 +50,7 @@ from daemon.settings.values import (
     Label,
     LoopbackUrl,
     Number,
+    Port,
     SecretName,
     Switch,
     Symbol,
@@ -78,6 +79,9 @@ class Database(Section):
     """Where harvestd keeps what it knows."""
 
     path: FilePath = Field(Path("harvestd.db"), description="The SQLite file.")
+    backup_directory: FilePath = Field(
+        Path("backups"), description="Where `harvestd backup` puts its files; relative to the database's folder."
+    )
 
 
 class AccountSettings(Section):
@@ -357,6 +361,20 @@ class Execution(Section):
     quote_age_max_s: Count = Field(900, ge=1, le=86_400, description="An older quote is not used.")
     spread_max_bps: Exact = Field(Decimal(100), gt=0, le=2000, description="A wider spread is not traded.")
     stop_before_close_minutes: Count = Field(2, ge=0, le=60, description="Nothing is sent this near the close.")
+    orders_max_per_minute: Count = Field(100, ge=1, le=1000, description="More orders within a minute wait.")
+    repeats_max: Count = Field(
+        24, ge=1, le=1000, description="Orders of one symbol and side in a session; more are refused."
+    )
+    bad_quotes_max_pct: Exact = Field(
+        Decimal(20), ge=0, le=100, description="With more symbols than this without a quote to trust, nothing trades."
+    )
+    volume_max_pct: Exact = Field(
+        Decimal(1), gt=0, le=100, description="Largest order, of the symbol's daily volume; larger ones are sliced."
+    )
+    slice_every_s: Count = Field(120, ge=1, le=3600, description="Time between two slices of such an order.")
+    allowed_symbols: tuple[Symbol, ...] = Field(
+        (), description="Only these are traded; empty: the benchmark's names and what is held."
+    )
     restricted_symbols: tuple[Symbol, ...] = Field((), description="Never bought and never sold.")
 
     def broken_rules(self) -> Iterator[Breach]:
@@ -367,8 +385,9 @@ class Execution(Section):
                 allowed=f"at most execution.daily_notional_max_usd ({self.daily_notional_max_usd})",
                 seen=str(self.order_max_usd),
             )
-        for position, symbol in duplicates(self.restricted_symbols):
-            yield Breach((f"restricted_symbols.{position}",), allowed="each symbol once", seen=symbol)
+        for name in ("allowed_symbols", "restricted_symbols"):
+            for position, symbol in duplicates(getattr(self, name)):
+                yield Breach((f"{name}.{position}",), allowed="each symbol once", seen=symbol)
 
 
 class Schedule(Section):
@@ -403,6 +422,16 @@ class Notifications(Section):
     """Who is told of alerts."""
 
     kinds: tuple[NotifierKind, ...] = Field((NotifierKind.LOG,), min_length=1, description="Where alerts go.")
+    heartbeat_url_name: SecretName | None = Field(
+        None, description="Name of the secret that holds the address of a sign of life. Never the address itself."
+    )
+    heartbeat_every_minutes: Count = Field(5, ge=1, le=1440, description="How often the sign of life is given.")
+
+
+class Metrics(Section):
+    """The daemon's figures and whether it is well, for a monitor on this machine."""
+
+    port: Port | None = Field(None, description="TCP port on 127.0.0.1, and nowhere else.")
 
 
 class Log(Section):
@@ -443,6 +472,7 @@ class Settings(BaseSettings):
     execution: Execution = Field(Execution(), description="How orders are sent, and the limits at the gate.")
     schedule: Schedule = Field(Schedule(), description="When the daemon does what.")
     notifications: Notifications = Field(Notifications(), description="Who is told of alerts.")
+    metrics: Metrics = Field(Metrics(), description="Figures and health, for a monitor on this machine.")
     alpaca: Alpaca = Field(Alpaca(), description="How Alpaca is spoken to.")
     history: MarketHistory = Field(MarketHistory(), description="The prices that are kept.")
     log: Log = Field(Log(), description="The log.")

@@ -16,7 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 # What each ending of a key means, longest first: `_pct_nav` before `_pct`.
@@ -131,6 +131,12 @@ KeyringService = Annotated[
     str,
     StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,40}$"),
     Words("a name of small letters, digits, - or _"),
+]
+Port = Annotated[
+    int,
+    BeforeValidator(_count),
+    Field(ge=1024, le=65_535),
+    Words("a TCP port from 1024 to 65535"),
 ]
 SecretName = Annotated[
     str,

@@ -13,7 +13,14 @@ from state.records import Side, TradeReason
 from state.store import schema
 from state.store.actions import CorporateActions
 from state.store.database import Database
-from state.store.errors import JournalConflict, NotADatabase, SchemaMismatch, StoreError
+from state.store.errors import (
+    JournalConflict,
+    NotADatabase,
+    SchemaMismatch,
+    StorageFault,
+    StoreError,
+    storage_fault,
+)
 from state.store.events import BrokerEvents, RawEvent
 from state.store.journal import MOST_PARAMETERS, DerivedLots, Household, Journal, Meta
 from state.store.market import Coverage, Extent, FindingKind, MarketData, MarketFinding
@@ -27,6 +34,7 @@ from state.store.operations import (
     PositionRow,
     Positions,
 )
+from state.store.states import DaemonStates, StateRow
 from state.store.trading import Approval, FillRow, Orders, Plans
 
 __all__ = [
@@ -43,8 +51,11 @@ __all__ = [
     "PositionRow",
     "RawEvent",
     "SchemaMismatch",
+    "StateRow",
+    "StorageFault",
     "Store",
     "StoreError",
+    "storage_fault",
 ]
 
 
@@ -67,6 +78,7 @@ class Store:
         self.market = MarketData(database)
         self.actions = CorporateActions(database)
         self.performance = Performance(database)
+        self.states = DaemonStates(database)
 
     @classmethod
     def open(cls, path: Path, *, create: bool = False, read_only: bool = False, durable: bool = True) -> Store:

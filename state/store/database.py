@@ -1,8 +1,12 @@
-"""One SQLite database: opening, migrations, transactions.
+"""One SQLite database: opening, upgrading, transactions.
 
 WAL mode. `synchronous=FULL` where an intent must survive a power cut; NORMAL in simulation, where surviving a
 killed process is enough. Transactions are explicit `BEGIN IMMEDIATE`, re-entrant, and end in COMMIT or ROLLBACK:
-what a step of the cycle decides is on disk whole or not at all.
+what a step of the cycle decides is on disk whole or not at all. So does an upgrade: every statement of every
+migration is one transaction, and until its COMMIT the file is the old one to everybody.
+
+Readers never hold a lock that a writer waits for: they read the snapshot of their first look (WAL), from a connection
+that cannot write.
 """
 
 from __future__ import annotations
@@ -20,22 +24,23 @@ from typing import Any, Literal, cast
 
 from sqlalchemy import Column, CursorResult, Date, Executable, Table, create_engine
 from sqlalchemy.dialects import sqlite
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
-from state.store.errors import NotADatabase, SchemaMismatch
+from state.store import revisions
+from state.store.errors import NotADatabase, SchemaMismatch, storage_fault
 
-MIGRATIONS = Path(__file__).parent / "migrations"
-HEAD_REVISION = "0003"  # the newest revision this code knows; a test holds it to the migrations folder
+WAIT_S = 10.0  # for another process's write lock
 _Codec = Callable[[Any], Any] | None
 _DIALECT = sqlite.dialect()
-APPLICATION_ID = 0x48525653  # "HRVS": marks the file as ours (PRAGMA application_id)
 
 
 class Database:
     """A connection with explicit transactions.
 
-    Raises NotADatabase when the file is missing (and `create` is not asked for) or is not harvestd's, and
-    SchemaMismatch when it was written by another version.
+    Raises NotADatabase when the file is missing (and `create` is not asked for) or is not harvestd's, SchemaOutdated
+    when an older version wrote it, SchemaMismatch when a newer or unknown one did. `read_only` reads an older one all
+    the same: as a copy in memory, brought up there.
     """
 
     def __init__(self, path: Path, *, create: bool = False, read_only: bool = False, durable: bool = True) -> None:
@@ -47,18 +52,10 @@ class Database:
             raise NotADatabase(
                 f"Expected a harvestd database at {path}, found none. `harvestd demo` makes one to look around in."
             )
-        raw = _open(path, read_only=read_only)
-        try:
-            _check_identity(raw, path)
-            if not read_only:
-                raw.execute("PRAGMA journal_mode=WAL")
-                raw.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-            raw.execute("PRAGMA foreign_keys=ON")
-        except BaseException:
-            raw.close()
-            raise
-        self._attach(raw)
-        self._check_revision()
+        revision = revision_of(path)
+        if not (read_only and revisions.is_older(revision)):
+            revisions.require_newest(path, revision)
+        self._attach(_for_reading(path) if read_only else _for_work(path, durable=durable))
 
     def _attach(self, raw: sqlite3.Connection) -> None:
         self._raw = raw
@@ -71,8 +68,7 @@ class Database:
     def private_copy(cls, path: Path) -> Database:
         """An in-memory copy: what is done to it stays in this process, and the file is not touched."""
         source = Database(path, read_only=True)
-        raw = sqlite3.connect(":memory:", isolation_level=None)
-        source._raw.backup(raw)
+        raw = _in_memory(source._raw)
         source.close()
         copy = cls.__new__(cls)
         copy.path = path
@@ -87,21 +83,29 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All writes inside are committed together, or none. Nested calls join the outermost."""
+        """All writes inside are committed together, or none. Nested calls join the outermost.
+
+        A commit that fails takes everything back and raises: nothing of it happened, and the next transaction begins
+        anew.
+        """
         if self._depth == 0:
             self._connection.exec_driver_sql("BEGIN IMMEDIATE")
         self._depth += 1
         try:
             yield
+            if self._depth == 1:
+                self._connection.exec_driver_sql("COMMIT")
         except BaseException:
-            self._depth -= 1
-            if self._depth == 0:
-                self._connection.exec_driver_sql("ROLLBACK")
-                self.rollbacks += 1
+            if self._depth == 1:
+                self._take_back()
             raise
-        self._depth -= 1
-        if self._depth == 0:
-            self._connection.exec_driver_sql("COMMIT")
+        finally:
+            self._depth -= 1
+
+    def _take_back(self) -> None:
+        self.rollbacks += 1
+        if self._raw.in_transaction:  # a full or failing disk makes SQLite take it back by itself
+            self._connection.exec_driver_sql("ROLLBACK")
 
     def execute(
         self, statement: Executable, rows: Sequence[dict[str, Any]] | dict[str, Any] | None = None
@@ -192,16 +196,6 @@ class Database:
         found = self._raw.execute(f'SELECT 1 FROM "{table.name}" WHERE {where} LIMIT 1', parameters)
         return found.fetchone() is not None
 
-    def _check_revision(self) -> None:
-        found = self._raw.execute("SELECT version_num FROM alembic_version").fetchone()
-        if found is None or found[0] != HEAD_REVISION:
-            seen = found[0] if found else "none"
-            raise SchemaMismatch(
-                f"{self.path}: expected schema revision {HEAD_REVISION}, was {seen}. "
-                "Run the version of harvestd that wrote it, or restore a backup made with this one; `harvestd demo` "
-                "makes a demo's database anew."
-            )
-
     def close(self) -> None:
         """Release the file."""
         self._connection.close()
@@ -273,42 +267,127 @@ def _create(path: Path) -> None:
     making = path.with_name(f"{path.name}.new-{os.getpid()}")
     raw = sqlite3.connect(making, isolation_level=None)
     making.chmod(0o600)
-    fresh = Database.__new__(Database)
-    fresh.path = making
-    fresh._attach(raw)
     try:
-        migrate(fresh)
-        fresh.close()
+        with _bare(raw, making) as fresh:
+            _migrate(fresh)
         making.replace(path)
     finally:
         making.unlink(missing_ok=True)
 
 
 def _open(path: Path, *, read_only: bool) -> sqlite3.Connection:
-    if read_only:
-        return sqlite3.connect(
-            f"file:{path}?mode=ro", uri=True, isolation_level=None, timeout=10, check_same_thread=False
-        )
-    return sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
+    place = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
+    return sqlite3.connect(place, uri=True, isolation_level=None, timeout=WAIT_S, check_same_thread=False)
 
 
-def _check_identity(raw: sqlite3.Connection, path: Path) -> None:
+def _for_work(path: Path, *, durable: bool) -> sqlite3.Connection:
+    """A connection that writes."""
+    raw = _open(path, read_only=False)
     try:
-        found = raw.execute("PRAGMA application_id").fetchone()[0]
-    except sqlite3.DatabaseError as error:
-        raise NotADatabase(f"{path}: expected a harvestd database, was not an SQLite file ({error}).") from error
-    if found != APPLICATION_ID:
-        raise NotADatabase(f"{path}: expected a harvestd database, was another program's SQLite file.")
+        raw.execute("PRAGMA journal_mode=WAL")
+        raw.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+        raw.execute("PRAGMA foreign_keys=ON")
+    except BaseException:
+        raw.close()
+        raise
+    return raw
 
 
-def migrate(database: Database) -> None:
-    """Bring an empty database to the newest revision, through Alembic."""
+def _for_reading(path: Path) -> sqlite3.Connection:
+    """A connection that cannot write to the file; to a copy in memory, where the file is of an older revision."""
+    raw = _open(path, read_only=True)
+    try:
+        if not revisions.is_older(revisions.identified(raw, path)):
+            return raw
+        copy = _in_memory(raw)
+    except BaseException:
+        raw.close()
+        raise
+    raw.close()
+    with _bare(copy, path) as old:
+        _migrate(old)
+        newest = _in_memory(copy)
+    newest.execute("PRAGMA query_only=ON")
+    return newest
+
+
+def _in_memory(source: sqlite3.Connection) -> sqlite3.Connection:
+    """Everything of a database in memory."""
+    raw = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    source.backup(raw)
+    return raw
+
+
+@contextmanager
+def _bare(raw: sqlite3.Connection, path: Path) -> Iterator[Database]:
+    """A database of whatever revision, to be migrated; closed afterwards."""
+    bare = Database.__new__(Database)
+    bare.path = path
+    bare._attach(raw)
+    try:
+        yield bare
+    finally:
+        bare.close()
+
+
+# ------------------------------------------------------------------ revisions
+
+
+def revision_of(path: Path) -> str | None:
+    """The schema revision of a database file, whichever it is; changes nothing. Raises NotADatabase."""
+    raw = _open(path, read_only=True)
+    try:
+        return revisions.identified(raw, path)
+    finally:
+        raw.close()
+
+
+def upgrade(path: Path) -> None:
+    """Bring a database of an older revision to the newest, whole or not at all. The caller holds it alone.
+
+    Raises SchemaMismatch when it cannot be done from what is there, SQLAlchemy's or sqlite3's error when the disk
+    fails; the file is the old one then.
+    """
+    revision = revision_of(path)
+    if not revisions.is_older(revision):
+        revisions.require_newest(path, revision)
+        return
+    with _bare(_for_work(path, durable=True), path) as old:
+        _migrate(old)
+
+
+def _migrate(database: Database) -> None:
+    """Bring an empty database, or one of an older revision, to the newest, through Alembic, in one transaction.
+
+    References are not enforced meanwhile: a migration that copies a table drops the old one, and what refers to it
+    would go, or stand in the way (SQLite, "Making Other Kinds Of Table Schema Changes"). They are checked before the
+    commit instead.
+    """
     from alembic import command
     from alembic.config import Config
 
+    raw = database._raw
     config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", str(revisions.MIGRATIONS))
     config.attributes["connection"] = database.connection
-    with database.transaction():
-        command.upgrade(config, HEAD_REVISION)
-        database.connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
+    raw.execute("PRAGMA foreign_keys=OFF")  # heeded only outside a transaction
+    try:
+        with database.transaction():
+            command.upgrade(config, revisions.HEAD_REVISION)
+            dangling = raw.execute("PRAGMA foreign_key_check").fetchall()
+            if dangling:
+                raise SchemaMismatch(
+                    f"{database.path}: expected every row of {dangling[0][0]} to refer to one of {dangling[0][2]} "
+                    f"after the upgrade to revision {revisions.HEAD_REVISION}, {len(dangling)} do not. Restore a "
+                    "backup. Nothing was changed."
+                )
+            raw.execute(f"PRAGMA application_id={revisions.APPLICATION_ID}")
+    except SQLAlchemyError as error:
+        if storage_fault(error) is not None:
+            raise
+        raise SchemaMismatch(
+            f"{database.path}: could not be brought to schema revision {revisions.HEAD_REVISION} from what is in it: "
+            f"{getattr(error, 'orig', error)}. Restore a backup. Nothing was changed."
+        ) from error
+    finally:
+        raw.execute("PRAGMA foreign_keys=ON")

@@ -138,6 +138,13 @@ class Journal:
         rest = "WHERE symbol = ? AND account_id = ? ORDER BY trade_date, journal_sequence"
         return tuple(map(transaction_from, self._db.read(schema.transactions, rest, (symbol, account_id))))
 
+    def splits_after(self, day: date) -> dict[str, tuple[Decimal, Decimal]]:
+        """New and old shares of the splits that accounts' histories tell of after `day`, by symbol."""
+        rows = self._db.read(schema.transactions, "WHERE kind = 'split' AND trade_date > ?", (day.isoformat(),))
+        return {
+            row["symbol"]: (row["ratio_new"], row["ratio_old"]) for row in rows if row["ratio_new"] and row["ratio_old"]
+        }
+
     def cash(self, account_id: str) -> Decimal:
         """Cash of one account as the journal has it, in USD: the exact sum of the amounts no other row corrects."""
         table = schema.transactions

@@ -246,6 +246,7 @@ orders = Table(
     Column("submitted_quantity", ExactDecimal, nullable=False),
     Column("filled_quantity", ExactDecimal, nullable=False),
     Column("lookups", Integer, nullable=False),
+    Column("refusals", Integer, nullable=False, server_default="0"),
     Column("reason", Text, nullable=False),
     Column("submitted_at", UtcInstant),
     Column("updated_at", UtcInstant),
@@ -379,6 +380,16 @@ broker_cursors = Table(
     Column("account_id", Text, primary_key=True),
     Column("stream", Text, primary_key=True),
     Column("cursor", Text, nullable=False),
+)
+
+daemon_states = Table(
+    "daemon_states",
+    metadata,
+    Column("state_id", Integer, primary_key=True, autoincrement=True),
+    Column("account_id", Text, nullable=False, index=True),
+    Column("state", Text, nullable=False),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("since", UtcInstant, nullable=False),
 )
 
 daily_performance = Table(

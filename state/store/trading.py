@@ -253,6 +253,19 @@ class Orders:
             self._db.execute(select(table.c.execution_id).where(table.c.client_order_id.in_(ours))).scalars()
         )
 
+    def is_fill_unclaimed(self, intent: Intent) -> bool:
+        """True when an execution of the intent's account, symbol and side since it was sent is of no order we know."""
+        if intent.submitted_at is None:
+            return False
+        where = "account_id = ? AND symbol = ? AND side = ? AND client_order_id IS NULL"
+        since = [
+            row["executed_at"]
+            for row in self._db.read(
+                schema.fills, f"WHERE {where}", (intent.account_id, intent.symbol, intent.side.value)
+            )
+        ]
+        return any(at >= intent.submitted_at for at in since)
+
     def add_fill(self, fill: FillRow) -> bool:
         """Record an execution once; False when its id was known."""
         return self._db.insert_records(schema.fills, [fill], known="keep") == 1

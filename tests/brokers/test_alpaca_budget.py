@@ -15,7 +15,7 @@ def clock() -> Time:
 
 
 def budget(clock: Time, per_minute: int = 200) -> RateBudget:
-    return RateBudget(per_minute, sleep=clock.sleep, monotonic=clock.monotonic, name="trading")
+    return RateBudget(per_minute, sleep=clock.sleep, monotonic=clock.monotonic, name="trading", lot=lambda: 0.0)
 
 
 def drawn(from_budget: RateBudget, *, reserved: bool = False) -> int:

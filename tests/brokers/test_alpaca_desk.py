@@ -233,3 +233,22 @@ class TestCancels:
             stub.says("/v2/orders", Said({"message": "unauthorized."}, 401), method="DELETE")
             with pytest.raises(NotAuthorized):
                 broker.cancel_all()
+
+    @pytest.mark.fault("F25")
+    def test_an_order_that_cannot_be_cancelled_now_can_be_asked_for_again(self, stub: StubAlpaca) -> None:
+        """Alpaca refuses a second cancel while the first is pending: the order is there, so nothing is wrong."""
+        pending = Said({"code": 42210000, "message": "order is already in pending_cancel state"}, 422)
+        stub.says(f"/v2/orders/{OURS}", pending, method="DELETE")
+        stub.says(f"/v2/orders/{OURS}", {**TAKEN, "status": "pending_cancel"})
+        with stubbed_broker(stub) as broker:
+            broker.cancel(OURS)
+            broker.cancel(OURS)
+        assert stub.count(f"/v2/orders/{OURS}", "DELETE") == 2
+
+    @pytest.mark.fault("F25")
+    def test_an_answer_to_cancelling_everything_that_cannot_be_read_is_no_success(self, stub: StubAlpaca) -> None:
+        with stubbed_broker(stub) as broker:
+            for body in ({}, b"", b"null", {"message": "ok"}, [{"id": "one"}], [{"status": 500}], [{"status": "fine"}]):
+                stub.says("/v2/orders", Said(body, 207), method="DELETE")
+                with pytest.raises(BrokerUnavailable):
+                    broker.cancel_all()

@@ -116,6 +116,15 @@ class TestOneOrder:
         assert (ended.status, ended.filled_quantity) == (status, 4)
         assert read(status=word, **FILLED).status is S.FILLED
 
+    @pytest.mark.fault("F25")
+    def test_a_cancel_that_was_asked_for_is_not_heeded_yet_and_ends_later(self) -> None:
+        """However long it takes, the order may still fill; what it filled until the end counts."""
+        asked = [read(status="pending_cancel"), read(status="pending_cancel", **PART)]
+        assert [each.status for each in asked] == [S.WORKING, S.PARTLY_FILLED]
+        assert not any(each.status.is_final for each in asked)
+        assert read(status="canceled", **PART).status is S.CANCELLED
+        assert read(status="filled", **FILLED).status is S.FILLED
+
     def test_a_state_of_tomorrow_is_taken_as_one_that_may_still_fill(self) -> None:
         order = read(status="enchanted")
         assert (order.status, order.reason) == (S.WORKING, "Alpaca says 'enchanted'")
@@ -150,6 +159,32 @@ class TestTheOrderOfAMessage:
         message = told()
         message["data"]["event"] = event  # type: ignore[index]
         assert order_of_event(json.dumps(message)) == read()
+
+    @pytest.mark.fault("F16")
+    def test_messages_in_any_order_tell_the_order_as_each_of_them_has_it(self) -> None:
+        """Nothing is added up: an event's own quantity is not looked at, so none can be counted twice or taken back."""
+
+        def message(event: str, **order: object) -> str:
+            changed = told(**order)
+            changed["data"] |= {"event": event, "qty": "6", "price": "78.1", "execution_id": "e-1"}  # type: ignore[operator]
+            return json.dumps(changed)
+
+        told_in_turn = [
+            (message("fill", status="filled", **FILLED), S.FILLED, 10),
+            (message("new", status="new"), S.WORKING, 0),  # after its fill
+            (message("canceled", status="canceled", **PART), S.CANCELLED, 4),
+            (message("partial_fill", status="canceled", **PART), S.CANCELLED, 4),  # after the cancel
+            (message("fill", status="canceled", **FILLED), S.FILLED, 10),
+            (
+                message("partial_fill", status="partially_filled", filled_qty="2", filled_avg_price="78"),
+                S.PARTLY_FILLED,
+                2,
+            ),
+        ]
+        for body, status, filled in told_in_turn:
+            order = order_of_event(body)
+            assert order is not None
+            assert (order.status, order.filled_quantity) == (status, filled)
 
     @pytest.mark.parametrize(
         "message",

@@ -210,8 +210,12 @@ class Stage:
         return client_order_id
 
     def invest(self, number: int = 0, dollars_a_name: int = 10_000, **but: int) -> None:
-        """Session `number`, by hand: the same dollars of every name (`but` says otherwise), journaled that evening."""
+        """Session `number`, by hand: the same dollars of every name (`but` says otherwise), journaled that evening.
+
+        harvestd decides nothing that day.
+        """
         self.tick(self.before_open(number))
+        self.house.store.agenda.mark(self.session(number).session, Task.DECIDE.value, "main", self.house.clock.now())
         self.venue.advance_to(self.session(number).opens_at + timedelta(minutes=1))
         for name in NAMES:
             dollars = but.get(name, dollars_a_name)

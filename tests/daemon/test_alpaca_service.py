@@ -72,7 +72,9 @@ def test_observing_asks_and_never_sends(person: Practice) -> None:
     plans = [plan for plan in store.plans.list() if plan.trades]
     assert len(plans) == 3, "one a night"
     assert {plan.state for plan in plans} == {PlanState.BLOCKED}
-    assert store.orders.list() == ()
+    intents = store.orders.list()
+    assert {one.reason.split(":")[0] for one in intents} <= {"MODE_OBSERVES", "ORDER_UNFUNDED"}
+    assert not any(one.submitted_quantity for one in intents)
     store.close()
     assert "None of this was traded" in person.harvestd("report", "scorecard")
 

@@ -205,7 +205,8 @@ def test_our_id_on_another_order_halts_trading(stage: Stage, symbol: str, side: 
     for minute in (10, 12, 14):
         stage.tick(stage.at(0, minute))
     assert is_halted(stage.path)
-    assert f"Order {first}: expected buy 10 AAA" in halt_reason(stage.path)
+    assert f"Order {first}, submitting: it has an order of other terms" in halt_reason(stage.path)
+    assert "expected buy 10 AAA" in halt_reason(stage.path)
     assert stage.alerts("halt:") == ["raised"], "told once, however often it is met again"
     assert stage.alerts("task:") == stage.alerts("broker:") == []
     assert broker_has(stage, "CCC") == 0
@@ -218,7 +219,7 @@ def test_an_answer_lost_after_acceptance_is_found_and_adopted(stage: Stage) -> N
     stage.execute((BUY, "AAA", 10))
     stage.tick(stage.at(0, 10))
     assert stage.only("AAA").state is IntentState.UNKNOWN
-    assert stage.only("AAA").reason == "ORDER_OUTCOME_UNKNOWN"
+    assert stage.only("AAA").reason.startswith("ORDER_OUTCOME_UNKNOWN: why=")
     stage.tick(stage.at(0, 12))
     assert stage.only("AAA").state is IntentState.FILLED
     assert broker_has(stage, "AAA") == 1
@@ -258,6 +259,9 @@ def test_never_arrived_and_too_late_it_expires(stage: Stage) -> None:
     stage.execute((BUY, "AAA", 10))
     stage.tick(stage.decision(0, 16))
     stage.tick(stage.decision(0, 18))
+    assert (stage.only("AAA").state, stage.only("AAA").submitted_quantity) == (IntentState.UNKNOWN, D(10))
+    stage.tick(stage.evening(0))
+    stage.tick(stage.before_open(1))
     expired = stage.only("AAA")
     assert (expired.state, expired.submitted_quantity) == (IntentState.EXPIRED, D(0))
     assert expired.reason == "ORDER_DEADLINE: arrived=never"
@@ -591,10 +595,13 @@ def test_what_may_have_been_sent_is_sent_again_as_it_was_or_not_at_all(stage: St
     broke = replace(stage.venue.broker().account(), cash=D(500))
     stage.alter(order_by_client_id=lambda _: None, open_orders=lambda: (), account=lambda: broke)
     stage.tick(stage.at(0, 12))
-    ended = stage.only("AAA")
-    assert (ended.state, ended.submitted_quantity) == (IntentState.EXPIRED, 0)
-    assert ended.reason.startswith("ORDER_UNFUNDED")
+    waits = stage.only("AAA")
+    assert (waits.state, waits.submitted_quantity) == (IntentState.UNKNOWN, 1000)
+    assert waits.reason.startswith("ORDER_UNFUNDED")
     assert broker_has(stage, "AAA") == 1
+    stage.alter()
+    stage.tick(stage.at(0, 14))
+    assert stage.only("AAA").state is IntentState.WORKING, "it was there, and is ours"
 
 
 def test_sent_again_it_is_the_same_order_and_found_to_be_there(stage: Stage) -> None:

@@ -15,7 +15,17 @@ from daemon.gate import DaemonState, GateFacts, market_state, refuse
 from daemon.halt import halt, halt_file, halt_reason, is_halted
 from daemon.market_calendar import SessionTimes
 from state.reasons import Reason
-from state.records import BrokerClock, Intent, IntentState, OrderType, PlannedTrade, Quote, Side, TradeReason
+from state.records import (
+    BrokerAccount,
+    BrokerClock,
+    Intent,
+    IntentState,
+    OrderType,
+    PlannedTrade,
+    Quote,
+    Side,
+    TradeReason,
+)
 
 D = Decimal
 DAY = date(2024, 3, 4)
@@ -50,6 +60,16 @@ def facts(folder: Path, **changed: Any) -> GateFacts:
     """Facts under which the order may leave, but for what is changed."""
     known: dict[str, Any] = {
         "database_path": folder / "house.db",
+        "stopped": "",
+        "clock_drift_s": 0.0,
+        "account": BrokerAccount("SIM-1", D(100_000), D(100_000), multiplier=D(4)),
+        "account_number": "SIM-1",
+        "untradable": frozenset(),
+        "known": frozenset({"AAA", "BBB"}),
+        "cash": D(100_000),
+        "shares": D(1_000),
+        "bought_today": D(0),
+        "slice_max": None,
         "state": DaemonState.OPEN,
         "session": SESSION,
         "now": NOW,
@@ -180,6 +200,129 @@ def test_other_legs_other_plans_and_itself_do_not_count(tmp_path: Path) -> None:
     assert asked(tmp_path, sent_today=others) == "may leave"
 
 
+def test_a_quantity_that_is_no_number_or_a_leg_of_another_symbol(tmp_path: Path) -> None:
+    assert asked(tmp_path, NAN) == "LIMIT_CONSERVATION"
+    assert asked(tmp_path, INFINITY) == "LIMIT_CONSERVATION"
+    assert asked(tmp_path, leg=replace(LEG, symbol="BBB")) == "LIMIT_CONSERVATION"
+    assert asked(tmp_path, leg=replace(LEG, side=Side.SELL)) == "LIMIT_CONSERVATION"
+
+
+# ------------------------------------------------------------------ the account: whose, blocked, nothing borrowed
+
+SALE = replace(INTENT, side=Side.SELL)
+SELL_LEG = replace(LEG, side=Side.SELL)
+
+
+def sale(folder: Path, **changed: Any) -> str:
+    return asked(folder, 100, SALE, leg=SELL_LEG, **changed)
+
+
+def test_another_account_than_expected(tmp_path: Path) -> None:
+    assert asked(tmp_path, account_number="SIM-2") == "ACCOUNT_MISMATCH"
+    assert asked(tmp_path, account_number="") == "may leave", "none is known before the first look of all"
+
+
+def test_an_account_that_the_broker_has_blocked(tmp_path: Path) -> None:
+    blocked = BrokerAccount("SIM-1", D(100_000), D(100_000), trading_blocked=True, restrictions=("by request",))
+    assert asked(tmp_path, account=blocked) == "ACCOUNT_RESTRICTED"
+
+
+@pytest.mark.parametrize(("cash", "expected"), [("5001", "may leave"), ("5000.99", "LIMIT_CASH"), ("-1", "LIMIT_CASH")])
+def test_a_purchase_takes_cash_and_borrows_none(tmp_path: Path, cash: str, expected: str) -> None:
+    """100 at the ask of 50.01, whatever buying power the account has."""
+    assert asked(tmp_path, cash=D(cash)) == expected
+
+
+def test_a_purchase_costs_its_limit(tmp_path: Path) -> None:
+    at_limit = replace(INTENT, order_type=OrderType.LIMIT, limit_price=D("50.26"))
+    assert asked(tmp_path, intent=at_limit, cash=D("5025.99")) == "LIMIT_CASH"
+    assert asked(tmp_path, intent=at_limit, cash=D("5026")) == "may leave"
+
+
+@pytest.mark.parametrize(("shares", "expected"), [(100, "may leave"), ("99.999999999", "LIMIT_LONG_ONLY")])
+def test_a_sale_takes_what_is_held_and_is_never_short(tmp_path: Path, shares: object, expected: str) -> None:
+    assert sale(tmp_path, shares=D(str(shares))) == expected
+
+
+@pytest.mark.parametrize(
+    ("multiplier", "bought", "expected"), [(1, 900, "may leave"), (1, 901, "LIMIT_GOOD_FAITH"), (2, 901, "may leave")]
+)
+def test_a_cash_account_does_not_sell_what_it_bought_today(
+    tmp_path: Path, multiplier: int, bought: int, expected: str
+) -> None:
+    """Of 1,000 shares, 100 are sold. What was bought today may have been paid with a sale that settles tomorrow."""
+    account = BrokerAccount("SIM-1", D(100_000), D(100_000), multiplier=D(multiplier))
+    assert sale(tmp_path, account=account, bought_today=D(bought)) == expected
+
+
+# ------------------------------------------------------------------ symbols that may be traded at all
+
+
+def test_a_symbol_that_is_neither_in_the_benchmark_nor_held(tmp_path: Path) -> None:
+    assert asked(tmp_path, known=frozenset({"BBB"})) == "LIMIT_NOT_ALLOWED"
+
+
+def test_with_a_list_of_symbols_only_those(tmp_path: Path) -> None:
+    assert asked(tmp_path, execution={"allowed_symbols": ["BBB"]}) == "LIMIT_NOT_ALLOWED"
+    assert asked(tmp_path, execution={"allowed_symbols": ["AAA"]}) == "may leave"
+
+
+def test_a_symbol_that_the_broker_does_not_trade(tmp_path: Path) -> None:
+    assert asked(tmp_path, untradable=frozenset({"AAA"})) == "SYMBOL_NOT_TRADABLE"
+
+
+# ------------------------------------------------------------------ clocks, and memory
+
+
+@pytest.mark.parametrize(("drift", "expected"), [(5.0, "may leave"), (5.1, "CLOCK_JUMPED"), (-3600.0, "CLOCK_JUMPED")])
+def test_a_wall_clock_that_jumped_since_the_look(tmp_path: Path, drift: float, expected: str) -> None:
+    assert asked(tmp_path, clock_drift_s=drift) == expected
+    assert asked(tmp_path, clock_drift_s=float("nan")) == "CLOCK_JUMPED"
+
+
+def test_a_halt_that_could_not_be_written_is_one(tmp_path: Path) -> None:
+    assert asked(tmp_path, stopped="the disk is full") == "STATE_HALTED"
+
+
+def test_a_check_that_cannot_be_made_is_no_check_passed(tmp_path: Path) -> None:
+    assert asked(tmp_path, cash=None) == "LIMIT_CHECK_FAILED"
+    assert asked(tmp_path, cash=NAN) == "LIMIT_CHECK_FAILED"
+    assert asked(tmp_path, account=None) == "LIMIT_CHECK_FAILED"
+
+
+# ------------------------------------------------------------------ how many, how often
+
+
+def left(number: int, seconds_ago: float, **more: Any) -> Intent:
+    return sent(1, number, leg=number, submitted_at=NOW - timedelta(seconds=seconds_ago), **more)
+
+
+def test_orders_within_a_minute(tmp_path: Path) -> None:
+    limit = {"orders_max_per_minute": 3}
+    others = [left(number, 59, symbol=f"S{number}") for number in range(2, 5)]
+    assert asked(tmp_path, sent_today=others, execution=limit) == "LIMIT_ORDER_RATE"
+    assert asked(tmp_path, sent_today=others[:2], execution=limit) == "may leave"
+    old = [left(number, 60, symbol=f"S{number}") for number in range(2, 5)]
+    assert asked(tmp_path, sent_today=old, execution=limit) == "may leave"
+
+
+def test_repeats_of_a_symbol_and_side(tmp_path: Path) -> None:
+    """A planner that loops sells the same name again and again; a session has room for so many of them."""
+    limit = {"repeats_max": 2}
+    alike = [left(2, 600), left(3, 300)]
+    assert asked(tmp_path, sent_today=alike, execution=limit) == "LIMIT_REPEATS"
+    assert asked(tmp_path, sent_today=[left(2, 600), left(3, 300, side=Side.SELL)], execution=limit) == "may leave"
+    assert asked(tmp_path, sent_today=[left(2, 600), left(3, 300, symbol="BBB")], execution=limit) == "may leave"
+
+
+def test_slices_of_an_order_that_is_large_for_the_volume_leave_one_by_one(tmp_path: Path) -> None:
+    before = [left(2, 119)]
+    assert asked(tmp_path, sent_today=before, slice_max=D(100)) == "LIMIT_PACE"
+    assert asked(tmp_path, sent_today=[left(2, 120)], slice_max=D(100)) == "may leave"
+    assert asked(tmp_path, sent_today=before, slice_max=D(150)) == "may leave", "the leg is not large"
+    assert asked(tmp_path, sent_today=before, slice_max=None) == "may leave"
+
+
 # ------------------------------------------------------------------ quotes
 
 
@@ -287,6 +430,13 @@ def test_closed_when_both_say_so() -> None:
 def test_when_they_disagree_nothing_is_traded(is_open: bool, now: datetime, session: SessionTimes | None) -> None:
     """F30: an unscheduled closure, or a holiday that our calendar does not know."""
     assert market(is_open=is_open, now=now, session=session) == "STALE MARKET_CLOCKS_DISAGREE"
+
+
+def test_a_close_that_our_calendar_does_not_know() -> None:
+    """F30: the exchange closes early today, and the broker knows it."""
+    clock = BrokerClock(NOW, True, OPENS, CLOSES - timedelta(hours=3))
+    state, reason = market_state(SESSION, clock, NOW)
+    assert (state.value, reason and reason.code.value) == ("STALE", "MARKET_CLOCKS_DISAGREE")
 
 
 @pytest.mark.parametrize(("skew", "expected"), [(5, "OPEN"), (-5, "OPEN"), (6, "STALE MARKET_CLOCKS_DISAGREE")])

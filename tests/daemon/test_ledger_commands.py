@@ -227,7 +227,7 @@ def test_a_database_of_another_version_ends_in_78(demo_copy: Path, words: tuple[
     raw.close()
     outcome = harvestd(*words, "--db", demo_copy)
     assert outcome.code == 78
-    assert "was 9999. Run the version of harvestd that wrote it, or restore a backup" in outcome.err
+    assert "was 9999: a newer harvestd wrote it. Install that version again, or restore the backup" in outcome.err
 
 
 @pytest.mark.parametrize("words", [("status",), ("once",), ("plan",), ("ledger", "verify")], ids=" ".join)

@@ -51,7 +51,11 @@ def test_the_plan_is_made_and_written_down_and_nothing_is_sent(watched: Stage) -
     assert sold, "the loss of session 3 is in a plan"
     assert {plan.state for plan in plans} == {PlanState.BLOCKED}
     assert all(any(reason.startswith("MODE_OBSERVES") for reason in plan.reasons) for plan in plans)
-    assert watched.house.store.orders.list() == ()
+    intents = watched.house.store.orders.list()
+    assert {one.state for one in intents} <= {IntentState.REFUSED, IntentState.EXPIRED}
+    assert {one.reason.split(":")[0] for one in intents} <= {"MODE_OBSERVES", "ORDER_UNFUNDED"}
+    assert all(one.submitted_quantity == one.filled_quantity == 0 for one in intents)
+    assert "MODE_OBSERVES" in {one.reason for one in intents}, "the same path, up to the call that sends"
     assert len(watched.venue.orders()) == before
     assert watched.house.store.plans.approvals() == ()
 
@@ -64,7 +68,7 @@ def test_what_an_earlier_run_left_to_be_sent_ends_unsent_and_plans_go_on(staged:
     stage.execute((Side.BUY, "AAA", 10))
     stage.house.brokers = {"main": ReadOnlyBroker(stage.venue.broker())}
     stage.finish(0)
-    assert (stage.only("AAA").state, stage.only("AAA").reason) == (IntentState.EXPIRED, "MODE_OBSERVES")
+    assert (stage.only("AAA").state, stage.only("AAA").reason) == (IntentState.REFUSED, "MODE_OBSERVES")
     assert stage.house.store.plans.list(only_open=True) == ()
     assert [plan.session for plan in stage.house.store.plans.list()][-1] == stage.session(0).session
     assert stage.venue.orders() == ()
@@ -82,7 +86,8 @@ def test_a_plan_approved_before_is_not_carried_out(staged: Staged) -> None:
     assert ended is not None
     assert ended.state is PlanState.BLOCKED
     assert ended.reasons[-1] == "MODE_OBSERVES"
-    assert stage.house.store.orders.list() == ()
+    assert {one.reason for one in stage.house.store.orders.list()} == {"MODE_OBSERVES"}
+    assert stage.venue.orders() == ()
 
 
 def test_even_the_function_that_sends_finds_nothing_to_send_with(staged: Staged) -> None:

@@ -74,7 +74,9 @@ def test_into_the_database_and_back() -> None:
 
 
 def test_as_yaml_loads_to_the_same(tmp_path: Path) -> None:
-    settings = Settings.from_mapping(LEAST | {"database": {"path": str(tmp_path / "h.db")}})
+    settings = Settings.from_mapping(
+        LEAST | {"database": {"path": str(tmp_path / "h.db"), "backup_directory": str(tmp_path)}}
+    )
     assert load_settings(write(tmp_path, settings.as_yaml()), {}) == settings
 
 
@@ -96,7 +98,7 @@ def test_errors_do_not_show_values() -> None:
 
 def test_numbers_have_their_unit_in_the_name() -> None:
     unitless = {"trigger_multiplier", "ewma_lambda", "replacements_per_name", "factors", "risk_aversion"}
-    unitless |= {"deposit_names_max"}
+    unitless |= {"deposit_names_max", "repeats_max"}
     for path in leaves():
         if "number" in allowed(path)[:16]:
             name = str(path[-1])
@@ -211,8 +213,8 @@ def test_the_example_is_the_defaults() -> None:
     settings = example_with()
     given = parse(EXAMPLE.read_text(encoding="utf-8"), "config.yaml").values
     defaults = Settings.from_mapping({key: given[key] for key in ("household", "benchmark")})
-    beside = EXAMPLE.parent / defaults.database.path
-    assert settings == defaults.model_copy(update={"database": defaults.database.model_copy(update={"path": beside})})
+    beside = {name: EXAMPLE.parent / getattr(defaults.database, name) for name in ("path", "backup_directory")}
+    assert settings == defaults.model_copy(update={"database": defaults.database.model_copy(update=beside)})
     assert settings.household.accounts[0] == AccountSettings(id="main", type="taxable", broker="alpaca")
 
 
@@ -329,3 +331,12 @@ def test_the_error_lists_every_problem(tmp_path: Path) -> None:
     line = path.read_text().splitlines().index("mode: x") + 1
     assert str(caught.value).startswith(f'{path}:{line}: mode: expected one of observe, paper, live, was "x".')
     assert check(path, {}) == (None, caught.value.problems)
+
+
+def test_a_variable_may_keep_it_from_trading_and_never_let_it(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(EXAMPLE.read_text().replace("mode: paper", "mode: observe"))
+    with pytest.raises(ConfigurationError, match="never let it"):
+        load_settings(path, {"HARVESTD_MODE": "paper"})
+    path.write_text(EXAMPLE.read_text())
+    assert load_settings(path, {"HARVESTD_MODE": "observe"}).mode is Mode.OBSERVE

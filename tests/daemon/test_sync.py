@@ -34,9 +34,10 @@ def held(stage: Stage, symbol: str) -> Decimal:
 
 
 def contents(stage: Stage) -> dict[str, list[Any]]:
-    """Every row of every table."""
+    """Every row of every table, but for the states, which follow the clock."""
     with sqlite3.connect(stage.path) as raw:
         tables = [row[0] for row in raw.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
+        tables.remove("daemon_states")
         return {table: raw.execute(f"SELECT * FROM {table} ORDER BY rowid").fetchall() for table in tables}
 
 

@@ -14,6 +14,7 @@ messages and connections of the streams by the stream's path.
     html                the answer is `status` (502 unless given) with a gateway's HTML page
     redirect            the answer is `status` (302 unless given) to another place
     truncated           the answer breaks off in the middle
+    drip                the body comes one byte every `seconds`; with `text` "headers" they do, before it
     wrong_type          a list where an object was, an object where a list was (or `body`)
     empty_page          no rows, but the same page token
     set, omit           `fields` get another value, or are missing, in each row that has all of `where`
@@ -26,6 +27,7 @@ messages and connections of the streams by the stream's path.
     reorder             the next message comes after the one that follows it
     unknown_event       the next message has the event `text`
     unknown_status      the order in the next message has the status `text`
+    spoil               the order in the next message has `fields` instead of its own
     garbage             a frame that is no message comes before the next one
     mute                the connection sends nothing more, but answers pings
     deaf                the connection answers no pings and sends nothing more
@@ -59,6 +61,7 @@ class FaultKind(StrEnum):
     HTML = "html"
     REDIRECT = "redirect"
     TRUNCATED = "truncated"
+    DRIP = "drip"
     WRONG_TYPE = "wrong_type"
     EMPTY_PAGE = "empty_page"
     SET = "set"
@@ -72,6 +75,7 @@ class FaultKind(StrEnum):
     REORDER = "reorder"
     UNKNOWN_EVENT = "unknown_event"
     UNKNOWN_STATUS = "unknown_status"
+    SPOIL = "spoil"
     GARBAGE = "garbage"
     MUTE = "mute"
     DEAF = "deaf"
@@ -87,6 +91,7 @@ _MESSAGE = frozenset(
         FaultKind.REORDER,
         FaultKind.UNKNOWN_EVENT,
         FaultKind.UNKNOWN_STATUS,
+        FaultKind.SPOIL,
         FaultKind.GARBAGE,
     }
 )
@@ -367,7 +372,7 @@ class Mangler:
             elif fault.kind is FaultKind.REORDER:
                 hold = True
             elif "data" in message:
-                out = [_renamed(fault, message)]
+                out = [_changed(fault, message)]
         if hold and self.held is None:
             self.held = out
             return []
@@ -376,11 +381,13 @@ class Mangler:
         return out
 
 
-def _renamed(fault: Fault, message: Json) -> Json:
-    """A trade update with an event or an order status nobody knows."""
+def _changed(fault: Fault, message: Json) -> Json:
+    """A trade update with an event or an order status nobody knows, or with other fields of the order."""
     data = dict(cast(Json, message["data"]))
     if fault.kind is FaultKind.UNKNOWN_EVENT:
         data["event"] = fault.text or "quantum_fill"
+    elif fault.kind is FaultKind.SPOIL:
+        data["order"] = {**cast(Json, data["order"]), **cast(Json, fault.fields)}
     else:
         data["order"] = {**cast(Json, data["order"]), "status": fault.text or "quantum"}
     return {**message, "data": data}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 
 from loopback import errors
@@ -37,6 +38,11 @@ def encoded(answer: Answer, headers: dict[str, str]) -> Reply:
 def broken_off(reply: Reply) -> Reply:
     """The same answer, of which only the first half arrives."""
     return Reply(reply.status, reply.body, reply.content_type, reply.headers, cut_at=len(reply.body) // 2)
+
+
+def dripping(fault: Fault, reply: Reply) -> Reply:
+    """The same answer, one byte after the other."""
+    return replace(reply, drip_s=fault.seconds, drip_from="headers" if fault.text == "headers" else "body")
 
 
 def instead(fault: Fault, headers: dict[str, str], *, is_data: bool) -> Reply:

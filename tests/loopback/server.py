@@ -26,7 +26,7 @@ from loopback.errors import NoAnswer, WireError
 from loopback.faults import Fault, FaultKind, Script, altered
 from loopback.history import ActivityRow, History
 from loopback.limits import RateLimit
-from loopback.replies import as_text, broken_off, encoded, instead
+from loopback.replies import as_text, broken_off, dripping, encoded, instead
 from loopback.requests import RecordedRequest, Request, read_instant
 from loopback.routing import Answer, Router
 from loopback.streams import TRADE_PATH, DataStream, TradeStream
@@ -255,7 +255,12 @@ class LoopbackAlpaca:
         for fault in faults:
             body = altered(fault, body)
         reply = encoded(Answer(answer.status, body), headers)
-        return broken_off(reply) if any(fault.kind is FaultKind.TRUNCATED for fault in faults) else reply
+        for fault in faults:
+            if fault.kind is FaultKind.TRUNCATED:
+                reply = broken_off(reply)
+            elif fault.kind is FaultKind.DRIP:
+                reply = dripping(fault, reply)
+        return reply
 
     def _routed(self, request: Request) -> Answer:
         if switches.UNAVAILABLE in self.venue.book.switches:

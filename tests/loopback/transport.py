@@ -10,10 +10,11 @@ import http.server
 import socket
 import sys
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Protocol
+from typing import Literal, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
 from loopback.requests import Request
@@ -22,13 +23,16 @@ from loopback.requests import Request
 @dataclass(frozen=True)
 class Reply:
     """Bytes to answer with; without a status the connection closes in silence. `cut_at` breaks the body off there and
-    closes the connection."""
+    closes the connection. With `drip_s`, bytes leave one by one, so many seconds apart, from `drip_from` on: of the
+    body, or of the headers before it."""
 
     status: int | None
     body: bytes = b""
     content_type: str = "application/json; charset=UTF-8"
     headers: dict[str, str] = field(default_factory=dict)
     cut_at: int | None = None
+    drip_s: float = 0.0
+    drip_from: Literal["headers", "body"] = "body"
 
 
 SILENCE = Reply(None)
@@ -128,9 +132,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if reply.status != HTTPStatus.NO_CONTENT:
             lines += [f"Content-Type: {reply.content_type}", f"Content-Length: {len(reply.body)}"]
         body = b"" if reply.status == HTTPStatus.NO_CONTENT else reply.body[: reply.cut_at]
-        self.wfile.write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body)
+        head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
+        at_once = 0 if reply.drip_from == "headers" else len(head)
+        if reply.drip_s:
+            self._drip(head + body, at_once, reply.drip_s)
+        else:
+            self.wfile.write(head + body)
         if reply.cut_at is not None:
             self.close_connection = True
+
+    def _drip(self, answer: bytes, at_once: int, seconds: float) -> None:
+        """Until it is all told, or the client has gone: then writing raises."""
+        self.wfile.write(answer[:at_once])
+        for place in range(at_once, len(answer)):
+            time.sleep(seconds)
+            self.wfile.write(answer[place : place + 1])
 
     def _upgrade(self) -> None:
         self.close_connection = True

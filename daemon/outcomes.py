@@ -1,0 +1,239 @@
+"""What becomes of an intent: the outcome table, and the code that is that table.
+
+An intent is on disk, as SUBMITTING, before its request leaves. Whatever happens after that - an answer, a lost answer,
+a killed process, an event of the stream - is one of the things in `Heard`, and `OUTCOMES` says for each state what it
+makes of the intent, and why. docs/OUTCOMES.md is printed from it. Three things hold in every row:
+
+- unknown is not failed: only the broker's own records end an order that may have left (I9);
+- what the broker has filled only ever grows;
+- an id is used for one order: it goes out again with the same terms, or not at all.
+
+"Often enough" is the adapter's `lookups_before_resend`, spaced by both clocks, with nothing in the account's history
+that could be this order's fill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from enum import StrEnum
+
+import structlog
+
+from brokers.protocol import BrokerReader
+from daemon.errors import MustHalt
+from daemon.house import House
+from state.reasons import ReasonCode, because
+from state.records import ZERO, Account, BrokerOrder, BrokerOrderStatus, Intent, IntentState
+
+log = structlog.get_logger("execution")
+
+BETWEEN_LOOKUPS = timedelta(seconds=15)  # two looks sooner after each other are one
+
+
+class Heard(StrEnum):
+    """What the broker said of an order, or did not say."""
+
+    WORKING = "it has the order"
+    PARTLY_FILLED = "it has the order, filled in part"
+    FILLED = "it has the order, filled"
+    CANCELLED = "it has the order, cancelled"
+    EXPIRED = "it has the order, expired"
+    REJECTED = "it has the order, rejected after it was taken"
+    OTHER_TERMS = "it has an order of other terms under the id"
+    LESS_FILLED = "less of it is filled than it said before"
+    NONE_YET = "it knows of none, so far"
+    NONE_IN_TIME = "it knows of none, often enough, and there is time"
+    NONE_LATE = "it knows of none, often enough, too near the close to send"
+    NONE_AFTER_CLOSE = "it knows of none, often enough, after the close"
+    REFUSED = "it refused the request"
+    REFUSED_FOR_NOW = "it refused the request for a reason that may pass"
+    NOT_SENT = "the request never left this machine"
+    NO_ANSWER = "no answer, or none that can be read"
+    NOT_AUTHORIZED = "it does not let us in any more"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The next state, None where it stays as it is, and why; `halts` when a person has to look first."""
+
+    next: IntentState | None
+    why: str
+    halts: bool = False
+
+
+_Row = Mapping[Heard, Outcome]
+
+RECORDS = (Heard.WORKING, Heard.PARTLY_FILLED, Heard.FILLED, Heard.CANCELLED, Heard.EXPIRED, Heard.REJECTED)
+STATE_OF = {
+    Heard.WORKING: IntentState.WORKING,
+    Heard.PARTLY_FILLED: IntentState.PARTLY_FILLED,
+    Heard.FILLED: IntentState.FILLED,
+    Heard.CANCELLED: IntentState.CANCELLED,
+    Heard.EXPIRED: IntentState.EXPIRED,
+    Heard.REJECTED: IntentState.REFUSED,
+}
+ADOPTED: _Row = {heard: Outcome(STATE_OF[heard], "the broker's record is the truth") for heard in RECORDS}
+CONTRADICTED: _Row = {
+    Heard.OTHER_TERMS: Outcome(None, "the id is ours, the order is not", halts=True),
+    Heard.LESS_FILLED: Outcome(None, "fills only grow: asked again at the next look, never subtracted"),
+}
+NOT_THERE: _Row = {
+    Heard.NONE_YET: Outcome(IntentState.UNKNOWN, "it may still be on its way"),
+    Heard.NONE_IN_TIME: Outcome(IntentState.RECORDED, "it never arrived: the same order goes out again"),
+    Heard.NONE_LATE: Outcome(IntentState.UNKNOWN, "too late to send; until the close it may yet turn up"),
+    Heard.NONE_AFTER_CLOSE: Outcome(IntentState.EXPIRED, "an order for the day cannot turn up after its close"),
+}
+NO_LONGER_THERE: _Row = {
+    heard: Outcome(IntentState.UNKNOWN, "it was there before: never assume that it is gone") for heard in NOT_THERE
+}
+ANSWERED: _Row = {
+    Heard.REFUSED: Outcome(IntentState.REFUSED, "the broker said no before accepting"),
+    Heard.REFUSED_FOR_NOW: Outcome(IntentState.RECORDED, "the same order again at the next step, a few times at most"),
+    Heard.NOT_SENT: Outcome(IntentState.RECORDED, "nothing has left; sent at the next step"),
+    Heard.NO_ANSWER: Outcome(IntentState.UNKNOWN, "unknown is not failed"),
+    Heard.NOT_AUTHORIZED: Outcome(IntentState.UNKNOWN, "a revoked key or a blocked account stops everything", True),
+}
+STAYS: _Row = {heard: Outcome(None, "its turn comes at the next step") for heard in NOT_THERE}
+LATE_FILLS: _Row = {
+    **{heard: Outcome(None, "it is over; a fill told after its end still counts") for heard in RECORDS},
+    Heard.FILLED: Outcome(IntentState.FILLED, "the fill was faster than the cancel"),
+}
+OVER: _Row = {heard: Outcome(None, "it is over") for heard in RECORDS}
+
+OUTCOMES: Mapping[IntentState, _Row] = {
+    IntentState.RECORDED: {**ADOPTED, **CONTRADICTED, **STAYS},
+    IntentState.SUBMITTING: {**ADOPTED, **CONTRADICTED, **NOT_THERE, **ANSWERED},
+    IntentState.UNKNOWN: {**ADOPTED, **CONTRADICTED, **NOT_THERE},
+    IntentState.WORKING: {**ADOPTED, **CONTRADICTED, **NO_LONGER_THERE},
+    IntentState.PARTLY_FILLED: {**ADOPTED, **CONTRADICTED, **NO_LONGER_THERE},
+    IntentState.FILLED: {**OVER, **CONTRADICTED},
+    IntentState.CANCELLED: {**LATE_FILLS, **CONTRADICTED},
+    IntentState.EXPIRED: {**LATE_FILLS, **CONTRADICTED},
+    IntentState.REFUSED: {**OVER, **CONTRADICTED},
+}
+
+_HEARD = {
+    BrokerOrderStatus.WORKING: Heard.WORKING,
+    BrokerOrderStatus.PARTLY_FILLED: Heard.PARTLY_FILLED,
+    BrokerOrderStatus.FILLED: Heard.FILLED,
+    BrokerOrderStatus.CANCELLED: Heard.CANCELLED,
+    BrokerOrderStatus.EXPIRED: Heard.EXPIRED,
+    BrokerOrderStatus.REJECTED: Heard.REJECTED,
+}
+
+
+def heard_of(intent: Intent, order: BrokerOrder) -> Heard:
+    """What a record of the broker's says of an intent."""
+    meant = (intent.symbol, intent.side, intent.submitted_quantity)
+    if (order.symbol, order.side, order.quantity) != meant:
+        return Heard.OTHER_TERMS
+    return Heard.LESS_FILLED if order.filled_quantity < intent.filled_quantity else _HEARD[order.status]
+
+
+def after(intent: Intent, heard: Heard, reason: str = "") -> Intent:
+    """The intent as the table says; `reason` is kept where the state changes. Raises MustHalt."""
+    outcome = OUTCOMES[intent.state][heard]
+    if outcome.halts:
+        raise MustHalt(f"Order {intent.client_order_id}, {intent.state.value}: {heard.value}; {reason or outcome.why}")
+    if outcome.next is None:
+        return intent
+    return replace(intent, state=outcome.next, reason=reason or intent.reason)
+
+
+def adopted(intent: Intent, order: BrokerOrder) -> Intent:
+    """The intent as the broker's order says. Raises MustHalt when that is not the order we sent."""
+    heard = heard_of(intent, order)
+    if heard is Heard.OTHER_TERMS:
+        after(
+            intent,
+            heard,
+            f"expected {intent.side} {intent.submitted_quantity} {intent.symbol}, the broker has {order.side} "
+            f"{order.quantity} {order.symbol} under that id.",
+        )
+    if heard is Heard.LESS_FILLED:
+        log.warning("the broker's filled quantity went back; asked again next time", order=intent.client_order_id)
+        return after(intent, heard)
+    if intent.state.is_final and order.filled_quantity == intent.filled_quantity:
+        return intent
+    moved = after(intent, heard, order.reason or _ended_by(heard))
+    return replace(
+        moved,
+        broker_order_id=order.broker_order_id,
+        filled_quantity=order.filled_quantity,
+        submitted_at=intent.submitted_at or order.submitted_at,
+        lookups=0,
+    )
+
+
+def _ended_by(heard: Heard) -> str:
+    """The reason of an end that the broker gives none for; empty for everything else."""
+    codes = {
+        Heard.CANCELLED: ReasonCode.ORDER_CANCELLED,
+        Heard.EXPIRED: ReasonCode.ORDER_EXPIRED,
+        Heard.REJECTED: ReasonCode.ORDER_REJECTED,
+    }
+    return str(because(codes[heard])) if heard in codes else ""
+
+
+# ------------------------------------------------------------------ what the broker's records say
+
+
+def settle(house: House, account: Account) -> frozenset[str]:
+    """Bring every intent of the account that has left, or may have, and is not over up to the broker's records.
+
+    Returns the client order ids of those whose state is another now. Raises MustHalt.
+    """
+    broker = house.brokers[account.account_id]
+    open_ones = house.store.orders.list(account_id=account.account_id, only_open=True)
+    left = [one for one in open_ones if one.state is not IntentState.RECORDED or one.submitted_quantity]
+    if not left:
+        return frozenset()
+    changed = set()
+    known = broker.orders(intent.client_order_id for intent in left)
+    for intent in left:
+        order = known.get(intent.client_order_id)
+        found = adopted(intent, order) if order else _not_found(house, broker, intent)
+        if found != intent:
+            save(house, found)
+        if found.state is not intent.state:
+            changed.add(intent.client_order_id)
+    return frozenset(changed)
+
+
+def take_update(house: House, account: Account, order: BrokerOrder) -> None:
+    """What the stream said of one order. Orders that are not ours, and news older than what we know, change nothing."""
+    intent = house.store.orders.get(order.client_order_id)
+    if intent is None or intent.account_id != account.account_id or not intent.submitted_quantity:
+        return
+    if order.filled_quantity >= intent.filled_quantity:
+        found = adopted(intent, order)
+        if found != intent:
+            save(house, found)
+
+
+def _not_found(house: House, broker: BrokerReader, intent: Intent) -> Intent:
+    if intent.state in (IntentState.WORKING, IntentState.PARTLY_FILLED):
+        was = str(because(ReasonCode.ORDER_OUTCOME_UNKNOWN, was=intent.state.value))
+        return replace(after(intent, Heard.NONE_YET, was), lookups=0)
+    last = intent.updated_at if intent.lookups else None
+    if intent.filled_quantity or not house.may_look_again(intent.client_order_id, last, BETWEEN_LOOKUPS):
+        return intent  # of an order that filled in part, only the broker's records tell the rest
+    lookups = intent.lookups + 1
+    if lookups < broker.capabilities.lookups_before_resend or house.store.orders.is_fill_unclaimed(intent):
+        return replace(after(intent, Heard.NONE_YET), lookups=lookups)
+    session, now = house.calendar.on(intent.session), house.clock.now()
+    if session is None or now >= session.closes_at:
+        reason = str(because(ReasonCode.ORDER_DEADLINE, arrived="never"))
+        return replace(after(intent, Heard.NONE_AFTER_CLOSE, reason), lookups=lookups, submitted_quantity=ZERO)
+    if now >= session.closes_at - house.timetable.stop_before_close:
+        return replace(after(intent, Heard.NONE_LATE), lookups=lookups)
+    return replace(after(intent, Heard.NONE_IN_TIME), lookups=0)  # what was sent stays written down
+
+
+def save(house: House, intent: Intent) -> Intent:
+    """Write an intent; returns it as written."""
+    written = replace(intent, updated_at=house.clock.now())
+    house.store.orders.save(written)
+    return written

@@ -1,0 +1,28 @@
+"""The soak in its short form: six sessions of thirty names with random faults, then two quiet ones."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+def test_sessions_full_of_faults_lose_nothing_and_double_nothing() -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "soak.py"), "--short", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=400)
+    assert done.stdout, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["broken"] == []
+    assert done.returncode == 0
+    assert figures["tracebacks"] == 0
+    assert figures["faults"] > 20, "much went wrong"
+    assert figures["orders"] > 30, "and much was done"
+    assert figures["fills"] >= figures["orders_by_status"]["filled"] > 0
+    unexpected = [how for how in figures["ends"] if "exit code" in how]
+    assert unexpected == [], "it ends when it is told to, and not otherwise"
