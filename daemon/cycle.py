@@ -21,6 +21,7 @@ def run_cycle(house: House, account: Account) -> Plan | None:
     """
     snapshot = observed(house, account)
     advance(house, snapshot)  # plans approved, expired or half done; intents working or unknown
+    execution.close_ended(house, snapshot)  # and those whose last order is over: the next plan need not wait for them
     triggers = find_triggers(house, snapshot)  # why trade at all: drift, tracking error, schedule, cash
     opportunities = scan(house, snapshot)  # loss lots worth taking now, each with its replacements
     plan = propose(house, snapshot, triggers, opportunities)  # the optimizer, whole shares, lot-level trades

@@ -105,7 +105,7 @@ def _attempted(house: House, account: Account, task: Task) -> bool:
     except (MustHalt, NotAuthorized) as contradiction:
         stop_trading(house, str(contradiction))
         house.forget()
-        raise_alert(house.store, of_halt, AlertLevel.HALT, f"Trading halted: {contradiction}", now)
+        raise_alert(house.store, of_halt, AlertLevel.HALT, f"Trading halted: {_with_remedy(str(contradiction))}", now)
         return False
     except (BrokerError, JournalConflict, LedgerError) as fault:
         house.forget()
@@ -119,6 +119,10 @@ def _attempted(house: House, account: Account, task: Task) -> bool:
     if not is_halted(house.store.path):
         recover(house.store, of_halt, f"{account.account_id}: trading was resumed", now)
     return True
+
+
+def _with_remedy(why: str) -> str:
+    return why if "harvestd resume" in why else f"{why.rstrip('. ')}. Put it right, then `harvestd resume`."
 
 
 def _do(house: House, account: Account, task: Task) -> None:

@@ -49,13 +49,16 @@ class Decision:
 
 def decide(house: House, snapshot: Snapshot, proposed: Proposed | None, verdict: tuple[Reason, ...]) -> Decision | None:
     """Execute, ask for approval, or refuse. None when there is no plan, or while the state allows no order."""
-    if proposed is None or snapshot.state is not DaemonState.OPEN:
+    if snapshot.state is not DaemonState.OPEN:
+        return None
+    today, account_id = today_of(house, snapshot), snapshot.account.account_id
+    if Task.DECIDE.value in house.store.agenda.done(today, account_id):
+        reason = because(ReasonCode.PLAN_DUPLICATE, session=today)
+        log.warning("no second plan", account=account_id, reason=str(reason))
+        return None
+    if proposed is None:
         return None
     plan = proposed.plan
-    if Task.DECIDE.value in house.store.agenda.done(plan.session, plan.account_id):
-        reason = because(ReasonCode.PLAN_DUPLICATE, session=plan.session)
-        log.warning("no second plan", account=plan.account_id, reason=str(reason))
-        return None
     if verdict:
         return Decision(plan, PlanState.BLOCKED, verdict)
     if not plan.trades:

@@ -17,7 +17,6 @@ next; nothing here waits.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import ROUND_DOWN, ROUND_UP, Decimal
@@ -25,6 +24,7 @@ from decimal import ROUND_DOWN, ROUND_UP, Decimal
 import structlog
 
 from brokers.errors import (
+    BrokerUnavailable,
     DuplicateClientOrderId,
     NotAuthorized,
     NotSent,
@@ -351,18 +351,23 @@ def _never_to_leave(intent: Intent, reason: str) -> Intent:
 
 
 def _cancel_working(house: House, plan: Plan, intents: Iterable[Intent]) -> None:
-    """Ask for a cancel of what works at the broker, and look what came of it. Orders for the close stay."""
-    asked = False
-    for intent in intents:
-        at_broker = intent.state in AT_BROKER and intent.broker_order_id
-        desk = house.desk(plan.account_id)
-        if at_broker and desk is not None and intent.order_type is not OrderType.MARKET_ON_CLOSE:
-            with suppress(UnknownOrder):  # its fate is looked up below
-                desk.cancel(intent.broker_order_id or "")
-            asked = True
-            passing(CrashPoint.CANCEL_ASKED)
-    if asked:
-        settle(house, next(account for account in house.accounts if account.account_id == plan.account_id))
+    """Ask for a cancel of what works at the broker, and look what came of it. Orders for the close stay.
+
+    A cancel that cannot be asked for is asked for at the next step, and keeps none of the others from being asked for.
+    """
+    desk = house.desk(plan.account_id)
+    working = [one for one in intents if one.state in AT_BROKER and one.order_type is not OrderType.MARKET_ON_CLOSE]
+    if desk is None or not working:
+        return
+    for intent in working:
+        try:
+            desk.cancel(intent.broker_order_id or "")
+        except UnknownOrder:
+            pass  # its fate is looked up below
+        except BrokerUnavailable as fault:
+            log.warning("a cancel could not be asked for", order=intent.client_order_id, fault=str(fault))
+        passing(CrashPoint.CANCEL_ASKED)
+    settle(house, next(account for account in house.accounts if account.account_id == plan.account_id))
 
 
 def _give_up_sells(house: House, plan: Plan) -> None:
@@ -404,6 +409,13 @@ def _stop(house: House, intents: Sequence[Intent]) -> datetime | None:
 
 
 # ------------------------------------------------------------------ plans that are over
+
+
+def close_ended(house: House, snapshot: Snapshot) -> None:
+    """End the plans whose last intent a look has found to be over."""
+    for plan in house.store.plans.list(account_id=snapshot.account.account_id, only_open=True):
+        if plan.state is PlanState.EXECUTING:
+            _close_if_over(house, snapshot, plan)
 
 
 def _close_if_over(house: House, snapshot: Snapshot, plan: Plan) -> None:

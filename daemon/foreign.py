@@ -88,8 +88,14 @@ def read_changed_orders(house: House, account: Account) -> None:
             if order.client_order_id.startswith(OUR_ID) and house.store.orders.get(order.client_order_id) is None
         }
     )
+    late = [order.client_order_id for order in page.orders if _never_was(house, order)]
     if page.cursor is not None:
         house.store.agenda.set_cursor(account.account_id, ORDERS, page.cursor)
+    if late:
+        raise MustHalt(
+            f"Order {late[0]} never arrived, as far as the broker knew until the close, and has filled. Its fill is "
+            "taken from the account's history. Compare with `harvestd positions`, then `harvestd resume`."
+        )
     if unknown and cursor is None:  # the first reading of a new database: what was before it is history
         text = f"The account has {len(unknown)} orders of an earlier harvestd's; this database begins after them."
         raise_alert(house.store, f"earlier:{account.account_id}", AlertLevel.WARNING, text, house.clock.now())
@@ -99,3 +105,9 @@ def read_changed_orders(house: House, account: Account) -> None:
             "first: it was restored from a backup, or another harvestd worked on the account. Their fills are taken "
             "from the account's history. Compare with `harvestd positions`, then `harvestd resume`."
         )
+
+
+def _never_was(house: House, order: BrokerOrder) -> bool:
+    """True for a filled order whose intent is over as one that never left, or never arrived."""
+    intent = house.store.orders.get(order.client_order_id) if order.filled_quantity else None
+    return intent is not None and intent.state.is_final and not intent.submitted_quantity

@@ -14,7 +14,7 @@ that could be this order's fill.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
@@ -25,7 +25,7 @@ from brokers.protocol import BrokerReader
 from daemon.errors import MustHalt
 from daemon.house import House
 from state.reasons import ReasonCode, because
-from state.records import ZERO, Account, BrokerOrder, BrokerOrderStatus, Intent, IntentState
+from state.records import ZERO, Account, Activity, ActivityKind, BrokerOrder, BrokerOrderStatus, Intent, IntentState
 
 log = structlog.get_logger("execution")
 
@@ -102,6 +102,10 @@ LATE_FILLS: _Row = {
 }
 OVER: _Row = {heard: Outcome(None, "it is over") for heard in RECORDS}
 
+FILLED_ALL_THE_SAME: _Row = {
+    heard: Outcome(None, "it was rejected, and has filled", halts=True) for heard in (Heard.PARTLY_FILLED, Heard.FILLED)
+}
+
 OUTCOMES: Mapping[IntentState, _Row] = {
     IntentState.RECORDED: {**ADOPTED, **CONTRADICTED, **STAYS},
     IntentState.SUBMITTING: {**ADOPTED, **CONTRADICTED, **NOT_THERE, **ANSWERED},
@@ -111,7 +115,7 @@ OUTCOMES: Mapping[IntentState, _Row] = {
     IntentState.FILLED: {**OVER, **CONTRADICTED},
     IntentState.CANCELLED: {**LATE_FILLS, **CONTRADICTED},
     IntentState.EXPIRED: {**LATE_FILLS, **CONTRADICTED},
-    IntentState.REFUSED: {**OVER, **CONTRADICTED},
+    IntentState.REFUSED: {**OVER, **FILLED_ALL_THE_SAME, **CONTRADICTED},
 }
 
 _HEARD = {
@@ -162,6 +166,7 @@ def adopted(intent: Intent, order: BrokerOrder) -> Intent:
         moved,
         broker_order_id=order.broker_order_id,
         filled_quantity=order.filled_quantity,
+        reason="" if moved.state is IntentState.FILLED and intent.state.is_final else moved.reason,
         submitted_at=intent.submitted_at or order.submitted_at,
         lookups=0,
     )
@@ -213,6 +218,21 @@ def take_update(house: House, account: Account, order: BrokerOrder) -> None:
             save(house, found)
 
 
+def take_late_fills(house: House, account: Account, activities: Iterable[Activity]) -> None:
+    """Executions that the history tells of orders that are over: the order has filled for more than it said. Joins the
+    caller's transaction."""
+    orders = {one.broker_order_id for one in activities if one.kind is ActivityKind.FILL and one.broker_order_id}
+    for broker_order_id in sorted(orders):
+        intent = house.store.orders.by_broker_id(broker_order_id)
+        if intent is None or intent.account_id != account.account_id or not intent.state.is_final:
+            continue
+        told = house.store.orders.told_filled(intent.client_order_id)
+        if told > intent.filled_quantity:
+            state = IntentState.FILLED if told == intent.submitted_quantity else intent.state
+            reason = "" if state is IntentState.FILLED else intent.reason
+            save(house, replace(intent, state=state, filled_quantity=told, reason=reason))
+
+
 def _not_found(house: House, broker: BrokerReader, intent: Intent) -> Intent:
     if intent.state in (IntentState.WORKING, IntentState.PARTLY_FILLED):
         was = str(because(ReasonCode.ORDER_OUTCOME_UNKNOWN, was=intent.state.value))
@@ -221,7 +241,7 @@ def _not_found(house: House, broker: BrokerReader, intent: Intent) -> Intent:
     if intent.filled_quantity or not house.may_look_again(intent.client_order_id, last, BETWEEN_LOOKUPS):
         return intent  # of an order that filled in part, only the broker's records tell the rest
     lookups = intent.lookups + 1
-    if lookups < broker.capabilities.lookups_before_resend or house.store.orders.is_fill_unclaimed(intent):
+    if lookups < broker.capabilities.lookups_before_resend:
         return replace(after(intent, Heard.NONE_YET), lookups=lookups)
     session, now = house.calendar.on(intent.session), house.clock.now()
     if session is None or now >= session.closes_at:
@@ -229,11 +249,16 @@ def _not_found(house: House, broker: BrokerReader, intent: Intent) -> Intent:
         return replace(after(intent, Heard.NONE_AFTER_CLOSE, reason), lookups=lookups, submitted_quantity=ZERO)
     if now >= session.closes_at - house.timetable.stop_before_close:
         return replace(after(intent, Heard.NONE_LATE), lookups=lookups)
+    if house.store.orders.is_fill_unclaimed(intent):  # somebody's, or its own: not sent again while that is open
+        return replace(after(intent, Heard.NONE_YET), lookups=lookups)
     return replace(after(intent, Heard.NONE_IN_TIME), lookups=0)  # what was sent stays written down
 
 
 def save(house: House, intent: Intent) -> Intent:
     """Write an intent; returns it as written."""
     written = replace(intent, updated_at=house.clock.now())
-    house.store.orders.save(written)
+    with house.store.transaction():
+        house.store.orders.save(written)
+        if written.broker_order_id is not None:
+            house.store.orders.claim_fills(written)
     return written

@@ -23,6 +23,7 @@ from daemon.gate import DaemonState, beyond_collar
 from daemon.house import House
 from daemon.market_calendar import SessionTimes
 from daemon.market_data import data_locks
+from daemon.outcomes import take_late_fills
 from daemon.questions import keep_questions
 from daemon.readiness import require_account, state_of, tell_state
 from daemon.reconcile import Cause, differences
@@ -41,6 +42,7 @@ from state.records import (
 from state.store import PositionRow
 
 ACTIVITIES = "activities"
+WORTHLESS = (ReasonCode.QUOTE_MISSING, ReasonCode.LIMIT_PRICE_COLLAR)  # a quote that not even values a position
 
 
 @dataclass(frozen=True)  # no slots: what follows from the fields is computed once, when it is first asked for
@@ -112,6 +114,7 @@ def sync(house: House, account: Account) -> Snapshot:
     if page.activities or not house.store.meta.get(_synced(account)):
         with house.store.transaction():
             take_activities(house, account, page.activities)
+            take_late_fills(house, account, page.activities)
             if page.cursor is not None:
                 house.store.agenda.set_cursor(account.account_id, ACTIVITIES, page.cursor)
             house.store.meta.put(_synced(account), "yes")
@@ -178,7 +181,7 @@ def _snapshot(
     bad = _bad_quotes(house, session, quotes, watched)
     state, reason = state_of(house, account, session, said, figures, heard_at, (len(bad), len(watched)))
     tell_state(house, account, state, reason, now)
-    missing = {symbol: why for symbol, why in bad.items() if why.code is not ReasonCode.QUOTE_STALE}
+    missing = {symbol: why for symbol, why in bad.items() if why.code in WORTHLESS}
     last_known = _without_quote(house, account, missing, now)
     for symbol in missing:
         quotes.pop(symbol, None)
@@ -198,6 +201,9 @@ def _bad_quotes(
         quote, close = quotes.get(symbol), closes.get(symbol)
         if quote is None or not quote.is_usable:
             bad[symbol] = because(ReasonCode.QUOTE_MISSING, symbol=symbol)
+            continue
+        if is_open and quote.ask < quote.bid:
+            bad[symbol] = because(ReasonCode.QUOTE_WIDE, symbol=symbol, bid=quote.bid, ask=quote.ask)
             continue
         far = beyond_collar(symbol, quote.mid, close, limits.price_collar_pct) if is_open and close else None
         age = (now - quote.at).total_seconds()

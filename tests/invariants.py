@@ -196,7 +196,7 @@ class _Books:
     @cached_property
     def journal(self) -> frozenset[str]:
         """The venue's ids of everything of it that is in the journal."""
-        named = (self.activity_of(row.transaction_id.partition("~")[0]) for row in self.told)
+        named = (self.activity_of(row.transaction_id) for row in self.told)
         return frozenset(activity.activity_id for activity in named if activity is not None)
 
     @cached_property
@@ -208,8 +208,8 @@ class _Books:
         return names
 
     def activity_of(self, told_id: str) -> Activity | None:
-        """The venue's activity that is known here by this id; None when the venue knows of none."""
-        return self._names.get(told_id.rpartition("::")[2])
+        """The venue's activity that is known here by this id, or by a later version of it; None when there is none."""
+        return self._names.get(told_id.rpartition("::")[2].partition("~")[0])
 
     @cached_property
     def not_taken(self) -> tuple[Activity, ...]:

@@ -266,6 +266,17 @@ class Orders:
         ]
         return any(at >= intent.submitted_at for at in since)
 
+    def claim_fills(self, intent: Intent) -> None:
+        """Executions that were told before anybody knew whose order it was are this intent's."""
+        table = schema.fills
+        unclaimed = table.c.client_order_id.is_(None) & (table.c.broker_order_id == intent.broker_order_id)
+        self._db.execute(update(table).where(unclaimed).values(client_order_id=intent.client_order_id))
+
+    def told_filled(self, client_order_id: str) -> Decimal:
+        """Shares of an order that its executions add up to."""
+        rows = self._db.read(schema.fills, "WHERE client_order_id = ?", (client_order_id,))
+        return sum((row["quantity"] for row in rows), Decimal(0))
+
     def add_fill(self, fill: FillRow) -> bool:
         """Record an execution once; False when its id was known."""
         return self._db.insert_records(schema.fills, [fill], known="keep") == 1

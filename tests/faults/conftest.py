@@ -19,7 +19,7 @@ from state.store import Store
 if TYPE_CHECKING:
     from small_house import Stage
 
-settings.register_profile("usual", max_examples=60, stateful_step_count=60, derandomize=True, database=None)
+settings.register_profile("usual", max_examples=50, stateful_step_count=60, derandomize=True, database=None)
 settings.register_profile("long", max_examples=2000, stateful_step_count=120)
 
 Staged = Callable[..., "Stage"]

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 import pytest
-from faults.conftest import Staged
-from faults.holding import holds
 from small_house import Stage
 
 from daemon.agenda import Task, Timetable, due, next_look
 from daemon.clock import NEW_YORK
 from daemon.day import start
 from daemon.market_calendar import MarketCalendar
+from faults.conftest import Staged
+from faults.holding import holds
 from state.records import BrokerOrder, IntentState, OrderRequest, PlanState, Quote, Side
 
 BUY, SELL = Side.BUY, Side.SELL
@@ -181,6 +181,21 @@ def test_a_clock_a_day_ahead_decides_nothing_and_does_not_use_up_the_day(fallen:
         done = fallen.house.store.agenda.done(fallen.session(number).session, "main")
         assert {"preopen", "decide", "evening"} <= done
     holds(fallen, settled=True)
+
+
+@pytest.mark.fault("F34")
+@pytest.mark.xfail(
+    strict=True, reason="day._mark takes the session of the wrong clock: tomorrow's PREOPEN is done today"
+)
+def test_a_clock_a_day_ahead_does_not_do_tomorrows_morning(fallen: Stage) -> None:
+    """What issuers announce over night is asked for tomorrow morning, whatever day this machine took today for."""
+    clock = wrong_by(fallen, DAY)
+    fallen.tick(fallen.at(2, 15))
+    clock.ahead = timedelta(0)
+    fallen.finish(2)
+    tomorrow = fallen.session(3).session
+    assert "preopen" not in fallen.house.store.agenda.done(tomorrow, "main")
+    holds(fallen)
 
 
 @pytest.mark.fault("F34")

@@ -16,8 +16,6 @@ from pathlib import Path
 
 import pytest
 from command_line import harvestd
-from faults.conftest import Staged
-from faults.holding import holds
 from pydantic import SecretStr
 from small_house import NAMES, Stage
 
@@ -30,6 +28,8 @@ from daemon.halt import halt, halt_file, halt_reason, is_halted
 from daemon.household import connection_of
 from daemon.settings import Settings
 from daemon.settings.loading import check_text
+from faults.conftest import Staged
+from faults.holding import holds
 from state.records import BrokerAccount, BrokerOrder, IntentState, OrderRequest, PlanState, Side
 
 D = Decimal
@@ -171,7 +171,21 @@ def test_a_halt_is_written_with_a_broken_configuration_beside_it(
 
 
 @pytest.mark.fault("F42")
-@pytest.mark.parametrize("fault", [OSError(5, "Input/output error"), RuntimeError("a mistake"), ValueError("a null byte")])
+@pytest.mark.xfail(strict=True, reason="cli.common.database_path refuses with the configuration's fault alone")
+def test_a_halt_that_does_not_know_its_database_says_that_nothing_is_halted_and_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text("mode: [")
+    answer = harvestd("halt")
+    assert answer.code != 0
+    assert "--db" in answer.out + answer.err
+
+
+@pytest.mark.fault("F42")
+@pytest.mark.parametrize(
+    "fault", [OSError(5, "Input/output error"), RuntimeError("a mistake"), ValueError("a null byte")]
+)
 def test_a_halt_that_cannot_be_looked_for_is_a_halt(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
@@ -327,7 +341,9 @@ def vars_of(endpoints: object) -> list[object]:
 
 
 @pytest.mark.fault("F43")
-@pytest.mark.xfail(strict=True, reason="household.connection_of takes a key id of any kind; the paper address refuses it")
+@pytest.mark.xfail(
+    strict=True, reason="household.connection_of takes a key id of any kind; the paper address refuses it"
+)
 def test_a_key_of_a_live_account_in_mode_paper_is_refused_before_anything_is_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,11 +13,11 @@ from decimal import Decimal
 from itertools import pairwise
 
 import pytest
-from faults.conftest import Staged
-from faults.holding import holds, opened
 from small_house import NAMES, Stage
 
 from daemon.release import unhedged
+from faults.conftest import Staged
+from faults.holding import holds, opened
 from state.records import BrokerOrder, DailyBar, IntentState, OrderRequest, PlanState, Side
 
 D = Decimal
@@ -28,9 +28,7 @@ VOLUME = D(1_000)  # shares a day, of every symbol; one per cent of it is ten sh
 def with_volumes(stage: Stage) -> Callable[[Iterable[str], date, date], tuple[DailyBar, ...]]:
     """The venue's closes, with a volume."""
     broker = stage.venue.broker()
-    return lambda names, start, end: tuple(
-        replace(bar, volume=VOLUME) for bar in broker.daily_bars(names, start, end)
-    )
+    return lambda names, start, end: tuple(replace(bar, volume=VOLUME) for bar in broker.daily_bars(names, start, end))
 
 
 def invested(staged: Staged, dollars: int = 8_000, **execution: object) -> Stage:
@@ -86,7 +84,9 @@ def test_the_sale_of_a_swap_is_sliced_too_and_its_purchase_follows(staged: Stage
     every(stage, 30, 1)
     sales = of(stage, "AAA", SELL)
     assert [one.quantity for one in sales] == [10, 10, 10]
-    assert all(later.submitted_at - earlier.submitted_at >= timedelta(seconds=120) for earlier, later in pairwise(sales))
+    assert all(
+        later.submitted_at - earlier.submitted_at >= timedelta(seconds=120) for earlier, later in pairwise(sales)
+    )
     assert [one.quantity for one in of(stage, "JJJ")] == [8]
     assert of(stage, "JJJ")[0].submitted_at > sales[-1].submitted_at, "one tie: bought when all of it was sold"
     stage.finish(1)

@@ -9,11 +9,11 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from faults.conftest import Staged
-from faults.holding import holds
 from small_house import Stage
 
 from daemon import planning
+from faults.conftest import Staged
+from faults.holding import holds
 from state.reasons import ReasonCode, because
 from state.records import PlannedTrade, PlanState, Side
 from strategy import propose as strategy_propose

@@ -16,25 +16,35 @@ import itertools
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, assume, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from invariants import broken_in, check_invariants, check_reconciling_twice
 from small_house import AHEAD, NAMES, make_stage
 
+from brokers.protocol import ActivityPage
 from brokers.simulated import VenueError
 from daemon.clock import WorldClock
 from daemon.halt import halt, halt_file, is_halted
 from daemon.link import Link
-from state.records import BrokerOrder, IntentState, Side
+from state.records import Activity, BrokerOrder, IntentState, Side
 from state.store import JournalConflict, Store
 
 EVERY_RUN = {
@@ -76,7 +86,8 @@ class Stream:
 class Household(RuleBasedStateMachine):
     """The stage, what is wrong with it at the moment, and what may happen to it next."""
 
-    empty: Path  # a migrated database
+    empty: ClassVar[Path]  # a migrated database
+    lived: ClassVar[Counter[str]]  # of all stories: steps, orders, fills, and how intents ended
 
     @initialize(partial=st.booleans())
     def begin(self, partial: bool) -> None:
@@ -86,7 +97,8 @@ class Household(RuleBasedStateMachine):
         self.stage = make_stage(self.folder, self.empty, venue=venue, optimizer={"rebalance_at": "never"})
         self.numbers = itertools.count(1)
         self.number = 1  # the session
-        self.told_otherwise: dict[str, Any] = {}
+        self.rewritten: dict[str, Activity] = {}  # lines of the broker's history, as it tells them now
+        self.ever_rewritten: set[str] = set()
         self.heard = 0  # reports of orders that the stream told
         self.skew = timedelta(0)
         self.stream = Stream()
@@ -98,8 +110,22 @@ class Household(RuleBasedStateMachine):
     def wire(self) -> None:
         """Give the daemon's process what a process has: a clock that may be wrong, a stream, a broker's history."""
         house, venue = self.stage.house, self.stage.venue
+        broker = venue.broker()
         house.clock = WorldClock(lambda: venue.now + self.skew)
         house.links = {"main": Link(self.stream, self.read)}
+        self.stage.alter(
+            capabilities=replace(broker.capabilities, amends_history=True),
+            activities=lambda after=None: self.page(broker.activities(after)),
+            activities_since=lambda day: self.as_told(broker.activities_since(day)),
+        )
+
+    def page(self, page: ActivityPage) -> ActivityPage:
+        """What is new in the history."""
+        return replace(page, activities=self.as_told(page.activities))
+
+    def as_told(self, lines: Iterable[Activity]) -> tuple[Activity, ...]:
+        """Lines of the venue's, as the broker tells them."""
+        return tuple(self.rewritten.get(line.activity_id, line) for line in lines)
 
     def read(self, body: str) -> BrokerOrder | None:
         """What an event says."""
@@ -209,6 +235,22 @@ class Household(RuleBasedStateMachine):
         except VenueError:
             assume(False)
 
+    @rule(back=st.integers(1, 4), busted=st.booleans())
+    def the_history_tells_a_fill_otherwise(self, back: int, busted: bool) -> None:
+        fills = self.stage.venue.fills()
+        assume(len(fills) >= back)
+        fill = fills[-back]
+        change: dict[str, Any] = {"cancelled": True}
+        if not busted:
+            paid = fill.quantity * Decimal("0.01") * -fill.side.sign if fill.side else Decimal(0)
+            change = {"price": fill.price + Decimal("0.01"), "amount": fill.amount + paid}
+        self.rewritten[fill.activity_id] = replace(fill, **change)
+        self.ever_rewritten.add(fill.activity_id)
+
+    @rule()
+    def the_history_tells_all_fills_as_they_were(self) -> None:
+        self.rewritten.clear()
+
     # -------------------------------------------------------------- what people do
 
     @precondition(lambda self: self.is_open)
@@ -297,7 +339,8 @@ class Household(RuleBasedStateMachine):
 
     @invariant()
     def the_books_agree(self) -> None:
-        broken = broken_in(self.stage.house.store, self.stage.venue, skew=SKEW)
+        self.lived["steps"] += 1
+        broken = broken_in(self.stage.house.store, self.stage.venue, skew=SKEW, told_otherwise=self.ever_rewritten)
         assert broken == []
 
     def teardown(self) -> None:
@@ -308,6 +351,8 @@ class Household(RuleBasedStateMachine):
             self.a_quiet_day_passes()
             check_reconciling_twice(self.stage.house)
             check_invariants(self.stage.path, self.stage.venue, settled=True, skew=SKEW)
+            self.lived.update(one.state.value for one in self.stage.intents())
+            self.lived["orders"] += len(self.stage.sent())
         finally:
             self.stage.close()
             shutil.rmtree(self.folder)
@@ -315,6 +360,7 @@ class Household(RuleBasedStateMachine):
     def everything_is_mended(self) -> None:
         """All that was broken on purpose."""
         self.skew = timedelta(0)
+        self.rewritten.clear()
         self.stream.connection += 1
         self.stream.is_listening = True
         venue = self.stage.venue
@@ -339,10 +385,12 @@ class Household(RuleBasedStateMachine):
 
 
 def test_a_household_lives_through_whatever_comes(request: pytest.FixtureRequest) -> None:
-    """3,600 steps in CI."""
+    """3,000 steps in CI."""
     chosen = settings.get_profile(request.config.getoption("--hypothesis-profile") or "usual")
     with _empty_database() as path:
-        Household.empty = path
-        from hypothesis.stateful import run_state_machine_as_test
-
+        Household.empty, Household.lived = path, Counter()
         run_state_machine_as_test(Household, settings=settings(chosen, **EVERY_RUN))
+    lived = Household.lived
+    assert lived["steps"] > 2_500
+    assert lived["orders"] > 500, "the stories are about orders"
+    assert min(lived["filled"], lived["cancelled"]) > 20, lived

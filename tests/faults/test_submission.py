@@ -288,9 +288,6 @@ def test_a_fill_that_may_be_its_own_keeps_it_from_being_sent_again(stage: Stage)
     assert stage.house.ledger.position("main", "AAA") == 10
 
 
-@pytest.mark.xfail(
-    strict=True, reason="somebody's fill keeps the fate open for ever, and with it the plan: no more plans"
-)
 @pytest.mark.fault("F04")
 def test_a_fill_that_turns_out_to_be_somebody_elses_does_not_keep_the_account_from_trading(stage: Stage) -> None:
     """The broker tells of the order that filled: it bears another id. A day later ours is known not to be there."""
@@ -461,9 +458,6 @@ def test_begun_again_after_its_plan_is_done_it_says_why_it_does_nothing(staged: 
     holds(stage)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="while the first plan is open the second decision does nothing, and says nothing"
-)
 @pytest.mark.fault("F11")
 def test_begun_again_while_its_plan_is_open_it_says_why_it_does_nothing(staged: Staged) -> None:
     assert told_of_no_second_plan(decided(staged)) == [f"PLAN_DUPLICATE: session={FIRST}"]

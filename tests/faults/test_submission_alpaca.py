@@ -184,7 +184,6 @@ def test_an_order_of_other_terms_under_our_id_halts(at: Account) -> None:
 # ------------------------------------------------------------------ cancels that are not heeded
 
 
-@pytest.mark.xfail(strict=True, reason="an order that the broker lets expire ends without a reason code (I6)")
 @pytest.mark.fault("F25")
 @pytest.mark.parametrize(
     "deaf", [{"kind": "status", "status": 204}, {"kind": "status", "status": 500}], ids=["says yes", "says 500"]
