@@ -414,9 +414,19 @@ def figures_of(folder: Path, soak: Soak, wall_s: float, broken: list[str]) -> di
                 "memory_slope_mb_a_session": round(slope_mb(soak.memory), 3),
                 "slowest_session_s": round(soak.slowest_s, 1),
                 "seconds": round(wall_s, 1),
-                "tracebacks": (folder / "home" / "daemon.log").read_text(errors="replace").count("Traceback"),
+                "tracebacks": tracebacks((folder / "home" / "daemon.log").read_text(errors="replace")),
                 "broken": broken,
             }
+
+
+def tracebacks(log: str) -> list[str]:
+    """The ends of the tracebacks in the daemon's log: where each was raised, and what."""
+    found = []
+    for part in log.split("Traceback (most recent call last):")[1:]:
+        lines = part.splitlines()[1:]
+        end = next((place for place, line in enumerate(lines) if line and not line.startswith(" ")), len(lines) - 1)
+        found.append(" / ".join(line.strip() for line in lines[max(0, end - 2) : end + 1]))
+    return found
 
 
 def run(folder: Path, sessions: int, names: int, seed: int) -> dict[str, Any]:
@@ -459,6 +469,8 @@ def table(figures: dict[str, Any]) -> str:
             lines += [f"    {key:<60}{count:>10}" for key, count in value.items()]
         elif name == "memory_mb":
             lines.append(f"{'memory_mb':<40}{value[0]} ... {value[-1]}, at most {max(value)}")
+        elif name == "tracebacks":
+            lines += [f"{name:<40}{len(value):>14}", *value]
         elif name != "broken":
             lines.append(f"{name:<40}{value!s:>14}")
     lines.append("")

@@ -56,6 +56,7 @@ def compliance_facts(house: House, snapshot: Snapshot, plan: Plan, rehearsal: Wh
         order_max_usd=execution.order_max_usd,
         daily_max_usd=execution.daily_notional_max_usd,
         price_collar=execution.price_collar_pct / 100,
+        turnover_max_usd=Decimal(repr(house.settings.optimizer.turnover_max_pct)) / 100 * snapshot.nav,
         submitted_today_usd=sum((one.submitted_quantity * one.reference_price for one in sent), ZERO),
         restricted=frozenset(execution.restricted_symbols),
         locked=locked_symbols(house, snapshot),

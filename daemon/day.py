@@ -148,7 +148,9 @@ def _do(house: House, account: Account, task: Task) -> None:
     elif task is Task.PREOPEN:
         _before_looking(house, account)
         snapshot = observed(house, account)
-        _mark(house, snapshot, task)
+        execution.work(house, snapshot)  # what the broker keeps of an earlier session is cancelled before the open
+        if not _clocks_disagree(snapshot):
+            _mark(house, snapshot, task)
     else:
         evening(house, account)
 
@@ -158,6 +160,12 @@ def _before_looking(house: House, account: Account) -> None:
     before_open(house)
     if house.brokers[account.account_id].capabilities.amends_history:
         look_for_vanished(house, account)
+
+
+def _clocks_disagree(snapshot: Snapshot) -> bool:
+    """True when this machine may take today for another day."""
+    reason = snapshot.state_reason
+    return reason is not None and reason.code is ReasonCode.MARKET_CLOCKS_DISAGREE
 
 
 def _mark(house: House, snapshot: Snapshot, task: Task) -> None:
@@ -179,6 +187,7 @@ def evening(house: House, account: Account) -> None:
         return
     _take_prices(house, account)
     passing(CrashPoint.PRICES_TAKEN)
+    snapshot = _at_closes(house, snapshot)
     _judge_history(house, account)
     execution.work(house, snapshot)
     if house.desk(account.account_id) is not None:
@@ -198,6 +207,13 @@ def evening(house: House, account: Account) -> None:
         _mark(house, snapshot, Task.EVENING)
         passing(CrashPoint.EVENING_WRITTEN)
     passing(CrashPoint.EVENING_DONE)
+
+
+def _at_closes(house: House, snapshot: Snapshot) -> Snapshot:
+    """Symbols whose quotes are not to be trusted, at the closes that have just been taken."""
+    closes = house.last_closes()
+    known = {symbol: closes.get(symbol, was) for symbol, was in snapshot.last_known.items()}
+    return replace(snapshot, last_known=known)
 
 
 def _tell_missed_decision(house: House, snapshot: Snapshot) -> None:

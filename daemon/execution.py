@@ -389,9 +389,7 @@ def _end_of_time(house: House, snapshot: Snapshot, plan: Plan, stop: datetime | 
     _cancel_working(house, plan, intents)
     for intent in house.store.orders.list(plan_id=plan.plan_id):
         key = f"stuck:{intent.client_order_id}"
-        if intent.state.is_final:
-            recover(house.store, key, f"order {intent.client_order_id} is over: {intent.state.value}", snapshot.now)
-        elif stop is not None and snapshot.now >= stop + CANCEL_PATIENCE:
+        if not intent.state.is_final and stop is not None and snapshot.now >= stop + CANCEL_PATIENCE:
             reason = because(ReasonCode.ORDER_STUCK, order=intent.client_order_id, state=intent.state.value)
             text = f"{intent.side} {intent.quantity} {intent.symbol}: {reason.code.meaning} {reason}"
             raise_alert(house.store, key, AlertLevel.ERROR, text, snapshot.now)
@@ -422,6 +420,8 @@ def _close_if_over(house: House, snapshot: Snapshot, plan: Plan) -> None:
     intents = house.store.orders.list(plan_id=plan.plan_id)
     if any(not intent.state.is_final for intent in intents):
         return
+    for key in house.store.alerts.open_keys(f"stuck:hv-{plan.plan_id}-"):
+        recover(house.store, key, f"plan {plan.plan_id} has no order open any more", snapshot.now)
     filled = sum((intent.filled_quantity for intent in intents), ZERO)
     planned = sum((trade.quantity for trade in plan.trades), ZERO)
     state = PlanState.DONE if filled == planned else PlanState.PARTLY_DONE if filled > 0 else PlanState.FAILED

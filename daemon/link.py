@@ -60,6 +60,7 @@ class Link:
         self.updates = updates
         self._read = read
         self._began = -1
+        self._before = -1  # the connection of the look before
         self._heard: set[str] = set()  # client order ids, in this look
         self._untold: frozenset[str] = frozenset()  # of which REST told something new in the look before
 
@@ -91,8 +92,11 @@ class Link:
 
         `told_by_rest` are those of this look. When there are any missed, the stream is made to connect again.
         """
-        missed = self._untold - self._heard if self._began == self.updates.connection else frozenset()
-        self._untold = told_by_rest - self._heard
+        is_same = self._began == self.updates.connection
+        missed = self._untold - self._heard if is_same else frozenset()
+        # What happened before it connected it cannot tell: only between two looks of one connection is it held to it.
+        self._untold = told_by_rest - self._heard if is_same and self._began == self._before else frozenset()
+        self._before = self._began
         if missed:
             self.updates.suspect()
         return missed

@@ -103,7 +103,7 @@ LATE_FILLS: _Row = {
 OVER: _Row = {heard: Outcome(None, "it is over") for heard in RECORDS}
 
 FILLED_ALL_THE_SAME: _Row = {
-    heard: Outcome(None, "it was rejected, and has filled", halts=True) for heard in (Heard.PARTLY_FILLED, Heard.FILLED)
+    heard: Outcome(None, "it was refused, and more of it has filled", halts=True) for heard in RECORDS
 }
 
 OUTCOMES: Mapping[IntentState, _Row] = {
@@ -115,7 +115,7 @@ OUTCOMES: Mapping[IntentState, _Row] = {
     IntentState.FILLED: {**OVER, **CONTRADICTED},
     IntentState.CANCELLED: {**LATE_FILLS, **CONTRADICTED},
     IntentState.EXPIRED: {**LATE_FILLS, **CONTRADICTED},
-    IntentState.REFUSED: {**OVER, **FILLED_ALL_THE_SAME, **CONTRADICTED},
+    IntentState.REFUSED: {**FILLED_ALL_THE_SAME, **CONTRADICTED},
 }
 
 _HEARD = {
@@ -160,7 +160,7 @@ def adopted(intent: Intent, order: BrokerOrder) -> Intent:
         log.warning("the broker's filled quantity went back; asked again next time", order=intent.client_order_id)
         return after(intent, heard)
     if intent.state.is_final and order.filled_quantity == intent.filled_quantity:
-        return intent
+        return intent  # told again
     moved = after(intent, heard, order.reason or _ended_by(heard))
     return replace(
         moved,
@@ -188,7 +188,7 @@ def _ended_by(heard: Heard) -> str:
 def settle(house: House, account: Account) -> frozenset[str]:
     """Bring every intent of the account that has left, or may have, and is not over up to the broker's records.
 
-    Returns the client order ids of those whose state is another now. Raises MustHalt.
+    Returns the client order ids of those that the broker told something new of. Raises MustHalt.
     """
     broker = house.brokers[account.account_id]
     open_ones = house.store.orders.list(account_id=account.account_id, only_open=True)
@@ -202,7 +202,7 @@ def settle(house: House, account: Account) -> frozenset[str]:
         found = adopted(intent, order) if order else _not_found(house, broker, intent)
         if found != intent:
             save(house, found)
-        if found.state is not intent.state:
+        if order is not None and found.state is not intent.state:
             changed.add(intent.client_order_id)
     return frozenset(changed)
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 
+import structlog
+
 from daemon.facts import active_weights, is_ready, locked_symbols, sectors_of, today_of
 from daemon.house import House
 from daemon.rehearsal import adverse_moves, masks_for, rehearse, wash_conflicts
@@ -15,6 +17,7 @@ from daemon.sync import Snapshot
 from daemon.triggers import rejected_lately
 from state.reasons import Reason, ReasonCode, because
 from state.records import ZERO, Account, Lot, Plan, PlanState
+from strategy.compliance import well_formed
 from strategy.deposits import deposit_names
 from strategy.propose import PlanPolicy, Proposal, Situation
 from strategy.propose import propose as solve
@@ -22,7 +25,10 @@ from strategy.replacements import choose_replacements
 from strategy.scan import scan as scan_losses
 from strategy.types import Opportunity, WashMasks
 
+log = structlog.get_logger("planning")
+
 MOST_RETRIES = 6
+SOLVE_WITHIN_S = 12.0  # of 0.2 that 500 names take; with all retries less than the watchdog's patience
 HEAVY_LOSS = Decimal("0.0025")  # of net asset value
 
 
@@ -127,7 +133,7 @@ def propose(
     masks = masks_for(house, snapshot, today)
     for _ in range(MOST_RETRIES):
         situation = situation_of(house, snapshot, triggers, opportunities, masks)
-        proposal = solve(situation)
+        proposal = _answered(situation)
         rehearsal = rehearse(house, snapshot, proposal.trades, today)
         conflicts = wash_conflicts(snapshot.ledger, proposal.trades, rehearsal)
         if not conflicts:
@@ -136,6 +142,25 @@ def propose(
     else:
         proposal = replace(proposal, trades=(), reasons=tuple(conflicts.values()))
     return Proposed(_plan(house, snapshot, proposal, reasons), proposal, tuple(reasons))
+
+
+def _answered(situation: Situation) -> Proposal:
+    """What the strategy proposes; without trades where it fails, or answers with what is no plan (I10)."""
+    try:
+        proposal = solve(situation)
+    except Exception as fault:  # whatever it stumbles over: no plan means no trades, and the next session plans anew
+        log.exception("the optimizer failed")
+        return _no_plan(situation, type(fault).__name__, str(fault))
+    figures = (proposal.tracking_error_before, proposal.tracking_error_after, proposal.certified_gap_bp or 0.0)
+    if not all(map(math.isfinite, figures)):
+        return _no_plan(situation, "no numbers", f"tracking error {figures[0]} before and {figures[1]} after")
+    malformed = well_formed(proposal.trades)
+    return replace(proposal, trades=(), reasons=malformed) if malformed else proposal
+
+
+def _no_plan(situation: Situation, status: str, why: str) -> Proposal:
+    reason = because(ReasonCode.PLAN_SOLVER_FAILED, status=status, why=why or "no words")
+    return Proposal((), (reason,), 0.0, 0.0, None, situation.opportunities)
 
 
 def _closed(
@@ -237,6 +262,7 @@ def plan_policy(house: House, account: Account) -> PlanPolicy:
         minimum_trade_usd=settings.minimum_trade_usd,
         whole_shares=settings.whole_shares,
         ordered_relief=account.relief_method.is_ordered,
+        time_limit_s=SOLVE_WITHIN_S,
     )
 
 

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal
 
-from state.records import ZERO, PlannedTrade, Side
+from state.records import QUANTUM, ZERO, PlannedTrade, Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def _no_larger(pieces: Iterable[Slice], slice_max: Mapping[str, Decimal]) -> lis
 
 def _least(like: Decimal) -> Decimal:
     """The smallest quantity an order of such a leg can have."""
-    return Decimal(1) if like == like.to_integral_value() else like
+    return Decimal(1) if like == like.to_integral_value() else QUANTUM
 
 
 def _pieces(trades: Iterable[PlannedTrade], bounds: Sequence[Decimal], *, first_tie: int) -> list[Slice]:

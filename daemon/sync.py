@@ -192,8 +192,8 @@ def _snapshot(
 def _bad_quotes(
     house: House, session: SessionTimes | None, quotes: Mapping[str, Quote], watched: Iterable[str]
 ) -> dict[str, Reason]:
-    """Symbols whose quote says nothing that could be traded on, and why. While the market is open, so is one that is
-    old, and one far from the previous close, which nothing known explains."""
+    """Symbols whose quote says nothing that could be traded on, and why: none, one far from the last close, which
+    nothing known explains; while the market is open also an old one, and a crossed one."""
     limits, closes, now = house.settings.execution, house.last_closes(), house.clock.now()
     is_open = session is not None and session.opens_at <= now < session.closes_at
     bad = {}
@@ -205,7 +205,7 @@ def _bad_quotes(
         if is_open and quote.ask < quote.bid:
             bad[symbol] = because(ReasonCode.QUOTE_WIDE, symbol=symbol, bid=quote.bid, ask=quote.ask)
             continue
-        far = beyond_collar(symbol, quote.mid, close, limits.price_collar_pct) if is_open and close else None
+        far = beyond_collar(symbol, quote.mid, close, limits.price_collar_pct) if close else None
         age = (now - quote.at).total_seconds()
         if far is not None:
             bad[symbol] = far

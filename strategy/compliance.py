@@ -44,6 +44,7 @@ class ComplianceFacts:
     order_max_usd: Decimal
     daily_max_usd: Decimal  # buys and sells of one day together
     price_collar: Decimal  # fraction of the previous close, either way
+    turnover_max_usd: Decimal | None = None  # buys and sells of the plan together; None: no such limit
     submitted_today_usd: Decimal = ZERO  # buys and sells sent earlier today
     minimum_buy_usd: Decimal = ZERO  # the broker's least buy; Alpaca refuses fractional buys below 1
     restricted: frozenset[str] = frozenset()
@@ -68,14 +69,14 @@ Rule = Callable[[Trades, ComplianceFacts], tuple[Reason, ...]]
 
 def check(trades: Trades, facts: ComplianceFacts) -> tuple[Reason, ...]:
     """Every reason for which the plan must not be executed as it stands; empty when it may."""
-    malformed = well_formed(trades, facts)
+    malformed = well_formed(trades)
     return malformed or tuple(reason for rule in RULES for reason in rule(trades, facts))
 
 
 # ------------------------------------------------------------------ the plan itself
 
 
-def well_formed(trades: Trades, _facts: ComplianceFacts) -> tuple[Reason, ...]:
+def well_formed(trades: Trades, _facts: ComplianceFacts | None = None) -> tuple[Reason, ...]:
     """ORDER_INVALID: quantities and prices are finite and positive, amounts finite, legs numbered once."""
     found = []
     legs = [trade.leg for trade in trades]
@@ -340,6 +341,18 @@ def _sold(trades: Trades) -> Mapping[str, Decimal]:
     return sold
 
 
+def turnover(trades: Trades, facts: ComplianceFacts) -> tuple[Reason, ...]:
+    """LIMIT_TURNOVER: the plan's buys and sells together, but for the share that rounding may add to each order."""
+    if facts.turnover_max_usd is None:
+        return ()
+    gross = sum((trade.notional for trade in trades), ZERO)
+    room = sum((trade.price for trade in trades), ZERO)
+    if gross <= facts.turnover_max_usd + room:
+        return ()
+    limit = facts.turnover_max_usd
+    return (because(ReasonCode.LIMIT_TURNOVER, gross_usd=round(gross, 2), most_usd=round(limit, 2)),)
+
+
 RULES: tuple[Rule, ...] = (
     well_formed,
     symbols_allowed,
@@ -353,5 +366,6 @@ RULES: tuple[Rule, ...] = (
     cash_covers,
     order_size,
     daily_notional,
+    turnover,
     price_collar,
 )

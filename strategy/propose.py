@@ -16,6 +16,7 @@ again for the least tracking error that can be reached, and the plan says so.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
@@ -36,6 +37,7 @@ from strategy.rounding import RoundedTrades, optimize_rounded
 from strategy.types import BoolArray, FloatArray, IntArray, Opportunity, TaxProfile, WashMasks
 
 MOST_SOLVES = 6
+LEAST_TIME_S = 0.01  # what is left of a time limit is never none: the solver says that it was stopped
 SPARE_CASH = 0.005  # of NAV: above the maximum, where whole shares cannot meet it; the next deposit plan invests it
 
 
@@ -54,6 +56,7 @@ class PlanPolicy:
     minimum_trade_usd: Decimal
     whole_shares: bool
     ordered_relief: bool
+    time_limit_s: float = math.inf  # wall clock, for the whole proposal: a guard, far beyond what it takes
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ class Situation:
     gain_max: float  # a rebalance sells no lot with a larger gain, as a fraction of its value
     profile: TaxProfile
     policy: PlanPolicy
+    solve_until: float = field(default=math.inf, kw_only=True)  # perf_counter seconds
     adverse_moves: Mapping[str, float] = field(default_factory=dict)  # fall to allow for before a sale fills
     outside_weight: float = 0.0  # of positions that are not in `names`
 
@@ -110,6 +114,7 @@ def propose(situation: Situation) -> Proposal:
     Returns a Proposal; infeasible or failed programs give one without trades and with the reasons (I10).
     """
     holdings = _holdings(situation)
+    situation = replace(situation, solve_until=time.perf_counter() + situation.policy.time_limit_s)
     for _ in range(MOST_SOLVES):
         solution, rounded, notes, before = _solved(situation, holdings)
         if not solution.has_plan or rounded is None:
@@ -329,6 +334,7 @@ def _attempt(
         price_weight=np.array([float(situation.prices[name]) / nav for name in situation.names]),
         whole_shares=situation.policy.whole_shares,
         minimum_trade=float(situation.policy.minimum_trade_usd) / nav,
+        time_limit_s=max(situation.solve_until - time.perf_counter(), LEAST_TIME_S),
         explain=explain,
     )
 

@@ -23,7 +23,7 @@ from daemon.cli.common import (
     usd,
 )
 from daemon.cli.views import plans_app
-from daemon.errors import NotFound
+from daemon.errors import ConfigurationRefused, NotFound
 
 if TYPE_CHECKING:
     from daemon.house import House
@@ -271,11 +271,36 @@ def halt(
     from daemon.halt import halt as stop_orders
     from daemon.halt import halt_file, halt_reason
 
-    path = database_path(db, config)
+    try:
+        path = database_path(db, config)
+    except ConfigurationRefused as fault:
+        path = _database_as_written(config, fault)
     if not path.exists():
         raise NotFound(f"No database at {path}; nothing to halt.")
     stop_orders(path, reason, WallClock().now())
     console().print(f"Halted: {halt_reason(path)}. No order leaves until `harvestd resume`. {halt_file(path)}")
+
+
+def _database_as_written(config: Path | None, fault: ConfigurationRefused) -> Path:
+    """The database that a configuration names, whatever else is wrong with it: a halt must not wait for that.
+
+    Raises ConfigurationRefused when it cannot be read at all.
+    """
+    import yaml
+
+    from daemon.settings import config_path
+
+    file = config_path(config, os.environ)
+    try:
+        written = yaml.safe_load(file.read_text(encoding="utf-8"))
+        section = written.get("database") or {}
+        named = os.environ.get("HARVESTD_DATABASE__PATH") or str(section.get("path", "harvestd.db"))
+        return file.parent / named
+    except (OSError, ValueError, AttributeError, yaml.YAMLError):
+        raise ConfigurationRefused(
+            f"Nothing was halted: {file} does not say which database is meant. Name it: `harvestd halt --db FILE`. "
+            f"{fault}"
+        ) from fault
 
 
 def resume(db: DbOption = None, config: ConfigOption = None) -> None:

@@ -130,6 +130,13 @@ def test_a_record_of_the_brokers_is_adopted_as_the_row_says(state: IntentState, 
     intent = intent_in(state, lookups=2)
     order = order_of(intent, OF_RECORD[heard], SOME.get(heard, 0))
     assert heard_of(intent, order) is heard
+    if state is IntentState.REFUSED and order.filled_quantity:
+        with pytest.raises(MustHalt, match="more of it has filled"):
+            adopted(intent, order)
+        return
+    if state is IntentState.REFUSED:
+        assert adopted(intent, order) == intent, "told again"
+        return
     found = adopted(intent, order)
     assert found.state is (OUTCOMES[state][heard].next or state)
     assert found.filled_quantity == order.filled_quantity
@@ -202,6 +209,10 @@ def test_fills_never_shrink_and_what_is_over_stays_over(story: list[Any]) -> Non
         before = intent
         if isinstance(heard, tuple):
             status, filled = heard
+            if intent.state is IntentState.REFUSED and filled > intent.filled_quantity:
+                with pytest.raises(MustHalt):
+                    adopted(intent, order_of(intent, status, filled))
+                return
             intent = adopted(intent, order_of(intent, status, filled))
         elif heard == RECORDED_AGAIN:
             if intent.state is IntentState.RECORDED:

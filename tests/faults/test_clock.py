@@ -184,9 +184,6 @@ def test_a_clock_a_day_ahead_decides_nothing_and_does_not_use_up_the_day(fallen:
 
 
 @pytest.mark.fault("F34")
-@pytest.mark.xfail(
-    strict=True, reason="day._mark takes the session of the wrong clock: tomorrow's PREOPEN is done today"
-)
 def test_a_clock_a_day_ahead_does_not_do_tomorrows_morning(fallen: Stage) -> None:
     """What issuers announce over night is asked for tomorrow morning, whatever day this machine took today for."""
     clock = wrong_by(fallen, DAY)

@@ -22,7 +22,6 @@ from small_house import NAMES, Stage
 from daemon import gate
 from daemon import household as household_module
 from daemon.cycle import run_cycle, work_cycle
-from daemon.errors import ConfigurationRefused
 from daemon.gate import DaemonState
 from daemon.halt import halt, halt_file, halt_reason, is_halted
 from daemon.household import connection_of
@@ -171,7 +170,6 @@ def test_a_halt_is_written_with_a_broken_configuration_beside_it(
 
 
 @pytest.mark.fault("F42")
-@pytest.mark.xfail(strict=True, reason="cli.common.database_path refuses with the configuration's fault alone")
 def test_a_halt_that_does_not_know_its_database_says_that_nothing_is_halted_and_what_to_do(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -338,18 +336,6 @@ def test_keys_of_a_live_account_are_only_ever_shown_to_the_paper_address(
 
 def vars_of(endpoints: object) -> list[object]:
     return [getattr(endpoints, name) for name in getattr(endpoints, "__dataclass_fields__", {})]
-
-
-@pytest.mark.fault("F43")
-@pytest.mark.xfail(
-    strict=True, reason="household.connection_of takes a key id of any kind; the paper address refuses it"
-)
-def test_a_key_of_a_live_account_in_mode_paper_is_refused_before_anything_is_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(household_module, "read_secret", lambda *_: SecretStr("AKLIVECANARY00000001"))
-    with pytest.raises(ConfigurationRefused):
-        connection_of(paper_settings(tmp_path), {})
 
 
 @pytest.mark.fault("F43")

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+# It ends when it is told to. Started while the broker does not answer, it says so and leaves it to who started it.
+EXPECTED = {"SIGKILL", "SIGTERM", "by itself, exit code 1"}
 
 
 @pytest.mark.slow
@@ -20,9 +22,8 @@ def test_sessions_full_of_faults_lose_nothing_and_double_nothing() -> None:
     figures = json.loads(done.stdout)
     assert figures["broken"] == []
     assert done.returncode == 0
-    assert figures["tracebacks"] == 0
+    assert figures["tracebacks"] == []
     assert figures["faults"] > 20, "much went wrong"
     assert figures["orders"] > 30, "and much was done"
     assert figures["fills"] >= figures["orders_by_status"]["filled"] > 0
-    unexpected = [how for how in figures["ends"] if "exit code" in how]
-    assert unexpected == [], "it ends when it is told to, and not otherwise"
+    assert set(figures["ends"]) <= EXPECTED

@@ -81,7 +81,6 @@ FAILURES: dict[str, Exception] = {
 
 
 @pytest.mark.fault("F41")
-@pytest.mark.xfail(strict=True, reason="day._attempted lets what the strategy raises end the process")
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
 def test_a_solver_that_raises_leaves_a_session_without_trades(
     fallen: Stage, monkeypatch: pytest.MonkeyPatch, failure: Exception
@@ -145,7 +144,6 @@ def test_garbage_called_optimal_becomes_no_order(fallen: Stage, monkeypatch: pyt
 
 
 @pytest.mark.fault("F41")
-@pytest.mark.xfail(strict=True, reason="rounding.optimize_rounded passes no time limit on")
 def test_the_solver_has_a_deadline(fallen: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """However hard the program, the daemon gets an answer, or none, in time to act on it."""
     limits: list[float] = []
@@ -199,7 +197,6 @@ def test_a_plan_that_makes_no_sense_is_blocked_before_any_intent_is_recorded(
 
 
 @pytest.mark.fault("F41")
-@pytest.mark.xfail(strict=True, reason="nobody compares a plan with optimizer.turnover_max_pct")
 def test_a_plan_that_turns_the_whole_account_over_is_blocked(fallen: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every sale is of shares that are held, every purchase is paid for, and together they are no plan anyone meant."""
     sections = fallen.house.settings
@@ -225,7 +222,6 @@ def test_a_plan_that_turns_the_whole_account_over_is_blocked(fallen: Stage, monk
 
 
 @pytest.mark.fault("F41")
-@pytest.mark.xfail(strict=True, reason="a tracking error that is no number is written down as it is")
 @pytest.mark.parametrize("name", ["tracking_error_before", "tracking_error_after"])
 def test_figures_of_a_plan_that_are_no_numbers_block_it(
     fallen: Stage, monkeypatch: pytest.MonkeyPatch, name: str
