@@ -185,7 +185,7 @@ def _snapshot(
     last_known = _without_quote(house, account, missing, now)
     for symbol in missing:
         quotes.pop(symbol, None)
-    known = {**data_locks(house), **locks, **{symbol: str(why) for symbol, why in missing.items()}}
+    known = {**{symbol: str(why) for symbol, why in missing.items()}, **data_locks(house), **locks}
     return Snapshot(account, now, session, state, reason, figures, held, quotes, known, house.ledger, last_known, began)
 
 

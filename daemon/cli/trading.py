@@ -295,12 +295,15 @@ def _database_as_written(config: Path | None, fault: ConfigurationRefused) -> Pa
         written = yaml.safe_load(file.read_text(encoding="utf-8"))
         section = written.get("database") or {}
         named = os.environ.get("HARVESTD_DATABASE__PATH") or str(section.get("path", "harvestd.db"))
-        return file.parent / named
+        path = file.parent / named
     except (OSError, ValueError, AttributeError, yaml.YAMLError):
         raise ConfigurationRefused(
             f"Nothing was halted: {file} does not say which database is meant. Name it: `harvestd halt --db FILE`. "
             f"{fault}"
         ) from fault
+    if not path.exists():
+        raise fault
+    return path
 
 
 def resume(db: DbOption = None, config: ConfigOption = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -84,7 +85,10 @@ def executed(broker: AlpacaBroker) -> Intent:
         brokers={"main": broker},
         desk=lambda _account_id: broker,
         clock=SimpleNamespace(now=lambda: datetime(2026, 10, 8, 15, 10, 15, tzinfo=UTC)),
-        store=SimpleNamespace(orders=SimpleNamespace(save=lambda _intent: None)),
+        store=SimpleNamespace(
+            transaction=nullcontext,
+            orders=SimpleNamespace(save=lambda _intent: None, claim_fills=lambda _intent: None),
+        ),
     )
     return execution._submitted(house, intent)
 

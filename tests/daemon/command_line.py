@@ -8,6 +8,8 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from unittest.mock import patch
 
+import structlog
+
 from daemon.cli.main import main
 
 
@@ -28,4 +30,6 @@ def harvestd(*words: object) -> Outcome:
             main()
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        finally:
+            structlog.reset_defaults()  # a process of its own would have ended here
     return Outcome(code, out.getvalue(), err.getvalue())

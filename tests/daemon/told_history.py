@@ -16,7 +16,7 @@ from small_house import Stage
 
 from brokers.protocol import ActivityPage
 from daemon.rereading import Reread, reread
-from state.records import Activity, ActivityKind, BrokerAccount, BrokerPosition, CorporateNotice
+from state.records import Activity, ActivityKind, BrokerAccount, BrokerPosition, CorporateNotice, Quote
 
 D = Decimal
 
@@ -42,6 +42,7 @@ class History:
             positions=self._positions,
             account=self._account,
             corporate_actions=self._corporate_actions,
+            quotes=self._quotes,
         )
 
     # -------------------------------------------------------------- what the daemon asks
@@ -50,6 +51,15 @@ class History:
         for line in self._broker.activities(None).activities:
             self.lines.setdefault(line.activity_id, line)
         return list(self.lines.values())
+
+    def _quotes(self, symbols: Iterable[str]) -> dict[str, Quote]:
+        """At the last close as the daemon reckons it: what is written into the history moves no price by itself."""
+        closes = self.stage.house.last_closes()
+        found = self._broker.quotes(symbols)
+        return {
+            symbol: replace(quote, bid=closes.get(symbol, quote.bid), ask=closes.get(symbol, quote.ask))
+            for symbol, quote in found.items()
+        }
 
     def _activities(self, after: str | None = None) -> ActivityPage:
         lines, start = self._all(), int(after.rpartition("-")[2]) if after else 0
