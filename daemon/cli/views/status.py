@@ -39,6 +39,8 @@ CONDITIONS = (
     "broker:",
     "question:",
     "reconcile:",
+    "state:",
+    "stuck:",
     "task:",
     "tracking_error:",
     "unreadable:",
@@ -52,6 +54,9 @@ class AccountStatus:
 
     account_id: str
     description: str
+    state: str | None  # the daemon's, as it last wrote it; None before its first look
+    state_reason: str
+    state_since: datetime | None
     last_session: date | None  # None: no session has been done
     nav_usd: Decimal | None
     cash_usd: Decimal | None
@@ -169,10 +174,13 @@ def status_of(store: Store, known: ModeAndLimit, options: str = "") -> Status:
 
 
 def _account(store: Store, account: Account, known: ModeAndLimit) -> AccountStatus:
-    last = store.performance.last(account.account_id)
+    last, state = store.performance.last(account.account_id), store.states.last(account.account_id)
     return AccountStatus(
         account_id=account.account_id,
         description=described(account),
+        state=state.state if state else None,
+        state_reason=state.reason if state else "",
+        state_since=state.since if state else None,
         last_session=store.agenda.last_session(Task.EVENING.value, account.account_id)
         or (last.session if last else None),
         nav_usd=last.nav if last else None,
@@ -269,7 +277,11 @@ def _line(label: str, text: str, color: str | None = None) -> None:
 
 
 def _account_lines(account: AccountStatus) -> list[tuple[str, str]]:
-    lines = [("account", account.description), ("  last session done", str(account.last_session or "none yet"))]
+    lines = [("account", account.description)]
+    if account.state is not None and account.state_since is not None:
+        why = f", {account.state_reason}" if account.state_reason else ""
+        lines.append(("  state last seen", f"{account.state} since {account.state_since:%Y-%m-%d %H:%M} UTC{why}"))
+    lines.append(("  last session done", str(account.last_session or "none yet")))
     if account.nav_usd is None or account.cash_usd is None or account.benchmark_nav_usd is None:
         return [*lines, ("  net asset value", "no close has been recorded yet")]
     lines.append(("  net asset value", f"{usd(account.nav_usd)} USD, of it {usd(account.cash_usd)} in cash"))
