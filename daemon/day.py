@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 
 import structlog
@@ -26,7 +26,7 @@ from daemon.market_data import before_open, data_locks, take_session
 from daemon.market_data import tell as tell_of_prices
 from daemon.readiness import enter_state
 from daemon.rereading import look_for_vanished, reread
-from daemon.storage import STORAGE_ERRORS, keep_halt, stop_trading, storage_failed, storage_works
+from daemon.storage import STORAGE_ERRORS, halt_key, halt_trading, keep_halt, storage_failed, storage_works
 from daemon.sync import Snapshot
 from daemon.wash_calendar_file import keep_current
 from state.lots import LedgerError
@@ -99,13 +99,12 @@ def _attempted(house: House, account: Account, task: Task) -> bool:
     now = house.clock.now()
     # A broker that cannot be read is one incident, whichever tasks meet it, and over when any task is done again.
     of_broker, of_task = f"broker:{account.account_id}", f"task:{account.account_id}:{task.value}"
-    of_halt = f"halt:{account.account_id}"
+    of_halt = halt_key(account)
     try:
         _do(house, account, task)
     except (MustHalt, NotAuthorized) as contradiction:
-        stop_trading(house, str(contradiction))
         house.forget()
-        raise_alert(house.store, of_halt, AlertLevel.HALT, f"Trading halted: {_with_remedy(str(contradiction))}", now)
+        halt_trading(house, account, str(contradiction))
         return False
     except (BrokerError, JournalConflict, LedgerError) as fault:
         house.forget()
@@ -119,10 +118,6 @@ def _attempted(house: House, account: Account, task: Task) -> bool:
     if not is_halted(house.store.path):
         recover(house.store, of_halt, f"{account.account_id}: trading was resumed", now)
     return True
-
-
-def _with_remedy(why: str) -> str:
-    return why if "harvestd resume" in why else f"{why.rstrip('. ')}. Put it right, then `harvestd resume`."
 
 
 def _do(house: House, account: Account, task: Task) -> None:
@@ -147,7 +142,9 @@ def _do(house: House, account: Account, task: Task) -> None:
         )
     elif task is Task.PREOPEN:
         _before_looking(house, account)
+        _ask_what_is_traded(house)
         snapshot = observed(house, account)
+        _tell_missed_sessions(house, account)
         execution.work(house, snapshot)  # what the broker keeps of an earlier session is cancelled before the open
         if not _clocks_disagree(snapshot):
             _mark(house, snapshot, task)
@@ -160,6 +157,14 @@ def _before_looking(house: House, account: Account) -> None:
     before_open(house)
     if house.brokers[account.account_id].capabilities.amends_history:
         look_for_vanished(house, account)
+
+
+def _ask_what_is_traded(house: House) -> None:
+    """Which symbols the broker trades today. Where it does not say, yesterday's answer stands."""
+    try:
+        house.take_securities()
+    except BrokerError as fault:
+        log.warning("it could not be asked which symbols are traded", fault=str(fault))
 
 
 def _clocks_disagree(snapshot: Snapshot) -> bool:
@@ -210,10 +215,8 @@ def evening(house: House, account: Account) -> None:
 
 
 def _at_closes(house: House, snapshot: Snapshot) -> Snapshot:
-    """Symbols whose quotes are not to be trusted, at the closes that have just been taken."""
-    closes = house.last_closes()
-    known = {symbol: closes.get(symbol, was) for symbol, was in snapshot.last_known.items()}
-    return replace(snapshot, last_known=known)
+    """The account at the closes that have just been taken; where there is none, at what was known before."""
+    return replace(snapshot, quotes={}, last_known={**snapshot.prices, **house.last_closes()})
 
 
 def _tell_missed_decision(house: House, snapshot: Snapshot) -> None:
@@ -236,13 +239,18 @@ def _tell_missed_decision(house: House, snapshot: Snapshot) -> None:
         raise_alert(house.store, key, AlertLevel.WARNING, text, snapshot.now)
 
 
+def _was_begun(house: House, account: Account, session: date) -> bool:
+    return bool(house.store.agenda.done(session, account.account_id))
+
+
 def _tell_missed_sessions(house: House, account: Account) -> None:
     """Sessions that went by while no daemon was there, since the last evening that one saw."""
     last, now = house.store.agenda.last_session(Task.EVENING.value, account.account_id), house.clock.now()
-    if last is None:
+    if last is None or last >= now.astimezone(NEW_YORK).date():
         return
     later = [one for one in house.calendar.between(last, now.astimezone(NEW_YORK).date()) if one.session > last]
-    missed = [one.session for one in later if one.closes_at <= now and one.session < now.astimezone(NEW_YORK).date()]
+    today = now.astimezone(NEW_YORK).date()
+    missed = [one.session for one in later if one.session < today and not _was_begun(house, account, one.session)]
     if missed:
         reason = because(ReasonCode.SCHEDULE_MISSED, sessions=len(missed), first=missed[0], last=missed[-1])
         text = f"{account.account_id}: no daemon was running in {len(missed)} sessions. {reason}"

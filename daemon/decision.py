@@ -64,8 +64,9 @@ def decide(house: House, snapshot: Snapshot, proposed: Proposed | None, verdict:
     if not plan.trades:
         return Decision(plan, PlanState.BLOCKED, proposed.proposal.reasons)
     reasons = needs_approval(plan, house.settings)
-    asks = reasons and house.desk(plan.account_id) is not None  # nobody is asked about what cannot be sent
-    return Decision(plan, PlanState.AWAITING_APPROVAL if asks else PlanState.EXECUTING, reasons)
+    if house.desk(plan.account_id) is None:  # nobody is asked about what cannot be sent
+        return Decision(plan, PlanState.EXECUTING, (*reasons, because(ReasonCode.MODE_OBSERVES)))
+    return Decision(plan, PlanState.AWAITING_APPROVAL if reasons else PlanState.EXECUTING, reasons)
 
 
 def record(

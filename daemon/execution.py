@@ -10,6 +10,7 @@ next; nothing here waits.
 | a conflict of the household became known   | intents that have not left are refused (wash sales in flight)         |
 | the market is open                         | what may leave, leaves, until an answer leaves a fate open            |
 | six minutes before the last moment to send | sells still open are cancelled, so that the others can be bought back |
+| three minutes before it                    | no sale leaves any more whose proceeds are to buy something           |
 | from that moment on                        | everything still open is cancelled, what never left expires           |
 | a cancel is not heeded                     | asked for again, and after five minutes a person is told              |
 """
@@ -76,13 +77,26 @@ PASSING = frozenset(
         ReasonCode.LIMIT_ORDER_RATE,
         ReasonCode.LIMIT_PACE,
         ReasonCode.LIMIT_CASH,
+        ReasonCode.LIMIT_LONG_ONLY,
+        ReasonCode.LIMIT_GOOD_FAITH,
+        ReasonCode.ACCOUNT_RESTRICTED,
+    }
+)
+# Refusals that every order of a plan meets alike: one incident of the plan, not one of each.
+OF_THE_PLAN = frozenset(
+    {
+        ReasonCode.LIMIT_DAILY_NOTIONAL,
+        ReasonCode.LIMIT_CHECK_FAILED,
+        ReasonCode.LIMIT_REPEATS,
+        ReasonCode.ACCOUNT_MISMATCH,
     }
 )
 # What a broker refuses for a reason that may be over at the next step: proceeds it has not counted yet, an order of
 # somebody else's on the other side.
 MAY_PASS = frozenset({ReasonCode.ORDER_INSUFFICIENT_CASH.value, ReasonCode.ORDER_SELF_TRADE.value})
 MOST_REFUSALS = 3  # of one intent by the broker
-SELL_PATIENCE = timedelta(minutes=6)  # before the last order may leave: time to buy back what was sold
+SELL_PATIENCE = timedelta(minutes=6)  # before the last order may leave: sells still open then are given up
+LAST_SELL = timedelta(minutes=3)  # before that moment: what is sold later could not be bought back any more
 CANCEL_PATIENCE = timedelta(minutes=5)  # after the last moment to send: an order still open then is told
 
 
@@ -100,6 +114,9 @@ def work(house: House, snapshot: Snapshot) -> None:
 
 def _work_plan(house: House, snapshot: Snapshot, plan: Plan) -> None:
     intents = house.store.orders.list(plan_id=plan.plan_id)
+    if _is_observed(plan) and house.desk(plan.account_id) is not None:
+        _leave_unsent(house, intents)  # nobody was asked about it
+        return
     stop = _stop(house, intents)
     if stop is None or snapshot.now >= stop:
         _end_of_time(house, snapshot, plan, stop)
@@ -108,8 +125,19 @@ def _work_plan(house: House, snapshot: Snapshot, plan: Plan) -> None:
         _cancel_working(house, plan, intents)
     _refuse_in_flight(house, snapshot, plan, intents)
     if snapshot.now >= stop - SELL_PATIENCE:
-        _give_up_sells(house, plan)
+        _give_up_sells(house, plan, is_last=snapshot.now >= stop - LAST_SELL)
     _Pass(house, snapshot, plan).run()
+
+
+def _is_observed(plan: Plan) -> bool:
+    """True for a plan that was made by a process that had no way to send."""
+    return ReasonCode.MODE_OBSERVES.value in plan.reasons
+
+
+def _leave_unsent(house: House, intents: Iterable[Intent]) -> None:
+    for intent in intents:
+        if intent.state is IntentState.RECORDED:
+            save(house, replace(intent, state=IntentState.REFUSED, reason=ReasonCode.MODE_OBSERVES.value))
 
 
 class _Pass:
@@ -122,6 +150,7 @@ class _Pass:
         todays = house.store.orders.list(account_id=plan.account_id, session=session)
         self.todays = {one.client_order_id: one for one in todays}
         self.waiting: set[str] = set()  # symbols that may not leave now, and may in a moment
+        self.sold: dict[str, Decimal] = {}  # shares by symbol, filled at once in this pass
 
     def run(self) -> None:
         """Until nothing may leave, or an answer leaves a fate open: then nothing more leaves in this pass."""
@@ -170,6 +199,8 @@ class _Pass:
                 self.stopped_by = frozenset({sent.symbol})
             elif sent.state is IntentState.RECORDED:
                 self.waiting.add(sent.symbol)
+            if sent.filled_quantity and sent.side is Side.SELL:
+                self.sold[sent.symbol] = self.sold.get(sent.symbol, ZERO) + sent.filled_quantity
             if sent.filled_quantity:  # at once: what it moved is in the broker's cash, no longer in our reckoning
                 self._ask_for_figures()
             return sent
@@ -219,7 +250,7 @@ class _Pass:
 
     def _held(self, symbol: str) -> Decimal:
         """Shares at the look, less what was sold since: what was bought since is not sold in this pass."""
-        return self.snapshot.positions.get(symbol, ZERO)
+        return self.snapshot.positions.get(symbol, ZERO) - self.sold.get(symbol, ZERO)
 
 
 def _open_cost(intent: Intent) -> Decimal:
@@ -249,7 +280,7 @@ def _send(house: House, intent: Intent, quantity: Decimal) -> Intent:
     )
     leaving = save(house, leaving)  # on disk before it leaves
     passing(CrashPoint.INTENT_SUBMITTING)
-    answered = _submitted(house, leaving)
+    answered = _submitted(house, leaving, left_before=bool(intent.submitted_quantity))
     passing(CrashPoint.ORDER_ANSWERED)
     if answered.state is IntentState.RECORDED and answered.refusals == intent.refusals:
         # It never left; what left before it, if anything did, still counts.
@@ -266,7 +297,7 @@ def _desk(house: House, account_id: str) -> OrderDesk:
     return desk
 
 
-def _submitted(house: House, intent: Intent) -> Intent:
+def _submitted(house: House, intent: Intent, *, left_before: bool = False) -> Intent:
     """The intent after its request: the only place that sends. Raises MustHalt."""
     broker, desk = house.brokers[intent.account_id], _desk(house, intent.account_id)
     request = OrderRequest(
@@ -284,6 +315,8 @@ def _submitted(house: House, intent: Intent) -> Intent:
         order = broker.order_by_client_id(intent.client_order_id)
         return adopted(intent, order) if order else after(intent, Heard.NONE_YET)
     except OrderRefused as refusal:
+        if left_before:
+            return after(intent, Heard.REFUSED_AGAIN, REDACTOR.redact(str(refusal)))
         return _refused_by_broker(intent, refusal)
     except NotAuthorized as refusal:
         words = f"The broker refuses our key or has blocked the account: {refusal}"
@@ -335,7 +368,8 @@ def _refuse(house: House, snapshot: Snapshot, intent: Intent, reason: Reason) ->
         refused = save(house, replace(intent, state=IntentState.REFUSED, reason=str(reason)))
         if reason.code is not ReasonCode.MODE_OBSERVES:
             text = f"{intent.side} {intent.quantity} {intent.symbol} was not sent. {reason.code.meaning} {reason}"
-            key = f"refused:{intent.client_order_id}"
+            common = reason.code in OF_THE_PLAN
+            key = f"refused:{intent.plan_id}:{reason.code.value}" if common else f"refused:{intent.client_order_id}"
             raise_alert(house.store, key, AlertLevel.WARNING, text, snapshot.now)
     return refused
 
@@ -370,12 +404,14 @@ def _cancel_working(house: House, plan: Plan, intents: Iterable[Intent]) -> None
     settle(house, next(account for account in house.accounts if account.account_id == plan.account_id))
 
 
-def _give_up_sells(house: House, plan: Plan) -> None:
+def _give_up_sells(house: House, plan: Plan, *, is_last: bool) -> None:
     """Near the end, sells that have not filled are cancelled, and those the gate held back are given up, so that what
     the others did fill can be bought back."""
-    sells = [one for one in house.store.orders.list(plan_id=plan.plan_id, only_open=True) if one.side is Side.SELL]
+    intents = house.store.orders.list(plan_id=plan.plan_id)
+    to_buy_back = {one.tie for one in intents if one.side is Side.BUY}
+    sells = [one for one in intents if one.side is Side.SELL and not one.state.is_final]
     for intent in sells:
-        if intent.state is IntentState.RECORDED and intent.reason:
+        if intent.state is IntentState.RECORDED and (intent.reason or (is_last and intent.tie in to_buy_back)):
             save(house, _never_to_leave(intent, _too_late(intent)))
     _cancel_working(house, plan, sells)
 
@@ -426,9 +462,8 @@ def _close_if_over(house: House, snapshot: Snapshot, plan: Plan) -> None:
     planned = sum((trade.quantity for trade in plan.trades), ZERO)
     state = PlanState.DONE if filled == planned else PlanState.PARTLY_DONE if filled > 0 else PlanState.FAILED
     with house.store.transaction():
-        if not filled and house.desk(plan.account_id) is None:
-            reasons = (*plan.reasons, str(because(ReasonCode.MODE_OBSERVES)))
-            house.store.plans.update(plan.plan_id, snapshot.now, state=PlanState.BLOCKED, reasons=reasons)
+        if not filled and (_is_observed(plan) or house.desk(plan.account_id) is None):
+            _close_observed(house, snapshot, plan, intents)
             return
         house.store.plans.update(plan.plan_id, snapshot.now, state=state)
         if state is not PlanState.DONE:
@@ -436,6 +471,16 @@ def _close_if_over(house: House, snapshot: Snapshot, plan: Plan) -> None:
             key = f"plan:{plan.plan_id}:{state.value}"
             raise_alert(house.store, key, AlertLevel.WARNING, text, snapshot.now)
     passing(CrashPoint.PLAN_ENDED)
+
+
+def _close_observed(house: House, snapshot: Snapshot, plan: Plan, intents: Sequence[Intent]) -> None:
+    """Blocked by observing alone, where an order came as far as the call that sends; else by what held them back."""
+    observes = ReasonCode.MODE_OBSERVES.value
+    others = [one for one in plan.reasons if one != observes]
+    held_back = {one.reason for one in intents if one.reason and not one.reason.startswith("ORDER_UNFUNDED")}
+    why = [observes] if observes in held_back else sorted(held_back)
+    reasons = tuple(dict.fromkeys((*others, *why)))
+    house.store.plans.update(plan.plan_id, snapshot.now, state=PlanState.BLOCKED, reasons=reasons)
 
 
 def _what_is_left(plan: Plan, intents: Sequence[Intent]) -> str:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from decimal import Decimal
 from enum import StrEnum
 
 import structlog
@@ -24,6 +25,7 @@ import structlog
 from brokers.protocol import BrokerReader
 from daemon.errors import MustHalt
 from daemon.house import House
+from daemon.storage import halt_trading
 from state.reasons import ReasonCode, because
 from state.records import ZERO, Account, Activity, ActivityKind, BrokerOrder, BrokerOrderStatus, Intent, IntentState
 
@@ -47,7 +49,9 @@ class Heard(StrEnum):
     NONE_IN_TIME = "it knows of none, often enough, and there is time"
     NONE_LATE = "it knows of none, often enough, too near the close to send"
     NONE_AFTER_CLOSE = "it knows of none, often enough, after the close"
+    NONE_ANY_MORE = "it had the order, and knows of none, after the close"
     REFUSED = "it refused the request"
+    REFUSED_AGAIN = "it refused the request, which had left once before"
     REFUSED_FOR_NOW = "it refused the request for a reason that may pass"
     NOT_SENT = "the request never left this machine"
     NO_ANSWER = "no answer, or none that can be read"
@@ -84,12 +88,14 @@ NOT_THERE: _Row = {
     Heard.NONE_IN_TIME: Outcome(IntentState.RECORDED, "it never arrived: the same order goes out again"),
     Heard.NONE_LATE: Outcome(IntentState.UNKNOWN, "too late to send; until the close it may yet turn up"),
     Heard.NONE_AFTER_CLOSE: Outcome(IntentState.EXPIRED, "an order for the day cannot turn up after its close"),
+    Heard.NONE_ANY_MORE: Outcome(IntentState.EXPIRED, "an order for the day is over; the history says what has filled"),
 }
 NO_LONGER_THERE: _Row = {
     heard: Outcome(IntentState.UNKNOWN, "it was there before: never assume that it is gone") for heard in NOT_THERE
 }
 ANSWERED: _Row = {
     Heard.REFUSED: Outcome(IntentState.REFUSED, "the broker said no before accepting"),
+    Heard.REFUSED_AGAIN: Outcome(IntentState.UNKNOWN, "the first one may be there, and be the very reason"),
     Heard.REFUSED_FOR_NOW: Outcome(IntentState.RECORDED, "the same order again at the next step, a few times at most"),
     Heard.NOT_SENT: Outcome(IntentState.RECORDED, "nothing has left; sent at the next step"),
     Heard.NO_ANSWER: Outcome(IntentState.UNKNOWN, "unknown is not failed"),
@@ -188,7 +194,8 @@ def _ended_by(heard: Heard) -> str:
 def settle(house: House, account: Account) -> frozenset[str]:
     """Bring every intent of the account that has left, or may have, and is not over up to the broker's records.
 
-    Returns the client order ids of those that the broker told something new of. Raises MustHalt.
+    Returns the client order ids of those that the broker told something new of. A contradiction halts trading, locks
+    its symbol, and keeps none of the others from being settled.
     """
     broker = house.brokers[account.account_id]
     open_ones = house.store.orders.list(account_id=account.account_id, only_open=True)
@@ -199,12 +206,39 @@ def settle(house: House, account: Account) -> frozenset[str]:
     known = broker.orders(intent.client_order_id for intent in left)
     for intent in left:
         order = known.get(intent.client_order_id)
-        found = adopted(intent, order) if order else _not_found(house, broker, intent)
+        found = _as_recorded(house, account, intent, order) if order else _not_found(house, broker, intent)
         if found != intent:
             save(house, found)
         if order is not None and found.state is not intent.state:
             changed.add(intent.client_order_id)
     return frozenset(changed)
+
+
+def _as_recorded(house: House, account: Account, intent: Intent, order: BrokerOrder) -> Intent:
+    """The intent as the broker's record says; where the two contradict each other, trading halts."""
+    is_over = _is_session_over(house, intent)
+    try:
+        found = adopted(intent, order)
+    except MustHalt as contradiction:
+        return _contradicted(house, account, intent, str(contradiction), is_over=is_over)
+    if is_over and order.status.is_final and heard_of(intent, order) is Heard.LESS_FILLED:
+        reason = str(because(ReasonCode.ORDER_EXPIRED, filled=intent.filled_quantity, broker=order.filled_quantity))
+        return replace(intent, state=IntentState.EXPIRED, reason=reason)  # a trade taken back is told by the history
+    return found
+
+
+def _contradicted(house: House, account: Account, intent: Intent, why: str, *, is_over: bool) -> Intent:
+    """Halts once. The intent keeps its symbol locked until its session is over; what is true the history tells."""
+    marked = intent.reason.startswith(ReasonCode.ORDER_CONTRADICTED.value)
+    reason = intent.reason if marked else str(because(ReasonCode.ORDER_CONTRADICTED, order=intent.client_order_id))
+    if not marked:
+        halt_trading(house, account, why)
+    return replace(intent, state=IntentState.EXPIRED if is_over else IntentState.UNKNOWN, lookups=0, reason=reason)
+
+
+def _is_session_over(house: House, intent: Intent) -> bool:
+    session = house.calendar.on(intent.session)
+    return session is None or house.clock.now() >= session.closes_at
 
 
 def take_update(house: House, account: Account, order: BrokerOrder) -> None:
@@ -213,7 +247,13 @@ def take_update(house: House, account: Account, order: BrokerOrder) -> None:
     if intent is None or intent.account_id != account.account_id or not intent.submitted_quantity:
         return
     if order.filled_quantity >= intent.filled_quantity:
-        found = adopted(intent, order)
+        try:
+            found = adopted(intent, order)
+        except MustHalt as contradiction:
+            if intent.state.is_final:
+                halt_trading(house, account, str(contradiction))
+                return
+            found = _contradicted(house, account, intent, str(contradiction), is_over=False)
         if found != intent:
             save(house, found)
 
@@ -238,20 +278,32 @@ def _not_found(house: House, broker: BrokerReader, intent: Intent) -> Intent:
         was = str(because(ReasonCode.ORDER_OUTCOME_UNKNOWN, was=intent.state.value))
         return replace(after(intent, Heard.NONE_YET, was), lookups=0)
     last = intent.updated_at if intent.lookups else None
-    if intent.filled_quantity or not house.may_look_again(intent.client_order_id, last, BETWEEN_LOOKUPS):
-        return intent  # of an order that filled in part, only the broker's records tell the rest
+    if not house.may_look_again(intent.client_order_id, last, BETWEEN_LOOKUPS):
+        return intent
     lookups = intent.lookups + 1
     if lookups < broker.capabilities.lookups_before_resend:
         return replace(after(intent, Heard.NONE_YET), lookups=lookups)
-    session, now = house.calendar.on(intent.session), house.clock.now()
-    if session is None or now >= session.closes_at:
-        reason = str(because(ReasonCode.ORDER_DEADLINE, arrived="never"))
-        return replace(after(intent, Heard.NONE_AFTER_CLOSE, reason), lookups=lookups, submitted_quantity=ZERO)
-    if now >= session.closes_at - house.timetable.stop_before_close:
+    told = max(house.store.orders.told_filled(intent.client_order_id), intent.filled_quantity)
+    was_there = intent.broker_order_id is not None or told > 0  # never assume that it is gone, and never send it again
+    if _is_session_over(house, intent):
+        return _over(intent, told, lookups, was_there=was_there)
+    session = house.calendar.on(intent.session)
+    if session is not None and house.clock.now() >= session.closes_at - house.timetable.stop_before_close:
         return replace(after(intent, Heard.NONE_LATE), lookups=lookups)
-    if house.store.orders.is_fill_unclaimed(intent):  # somebody's, or its own: not sent again while that is open
+    if was_there or house.store.orders.is_fill_unclaimed(intent):  # somebody's, or its own: not while that is open
         return replace(after(intent, Heard.NONE_YET), lookups=lookups)
     return replace(after(intent, Heard.NONE_IN_TIME), lookups=0)  # what was sent stays written down
+
+
+def _over(intent: Intent, told: Decimal, lookups: int, *, was_there: bool) -> Intent:
+    """An intent whose session is over and of which the broker knows nothing."""
+    if not was_there:
+        reason = str(because(ReasonCode.ORDER_DEADLINE, arrived="never"))
+        return replace(after(intent, Heard.NONE_AFTER_CLOSE, reason), lookups=lookups, submitted_quantity=ZERO)
+    ended = replace(after(intent, Heard.NONE_ANY_MORE, _ended_by(Heard.EXPIRED)), lookups=lookups, filled_quantity=told)
+    if told == intent.submitted_quantity:
+        return replace(ended, state=IntentState.FILLED, reason="")
+    return ended
 
 
 def save(house: House, intent: Intent) -> Intent:

@@ -64,9 +64,14 @@ def state_of(
         return DaemonState.RECONCILING, because(ReasonCode.STATE_NOT_OPEN, order_updates=link.state)
     bad, of = bad_quotes
     most = house.settings.execution.bad_quotes_max_pct
-    if state is DaemonState.OPEN and bad > 1 and bad * 100 > most * of:  # of one symbol alone the rest knows nothing
+    if state is DaemonState.OPEN and too_many_bad(house, bad, of):
         return DaemonState.STALE, because(ReasonCode.DATA_BAD_QUOTES, symbols=bad, of=of, most_pct=most)
     return state, reason
+
+
+def too_many_bad(house: House, bad: int, of: int) -> bool:
+    """True when so many symbols have no quote to trust that the rest is not to be trusted either; one alone is not."""
+    return bad > 1 and bad * 100 > house.settings.execution.bad_quotes_max_pct * of
 
 
 def expected_number(house: House, account: Account) -> str:

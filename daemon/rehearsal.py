@@ -18,7 +18,7 @@ from daemon.house import House
 from daemon.sync import Snapshot
 from state.lots import CalendarEntry, Ledger, WashCalendar, WhatIf, wash_calendar, what_if
 from state.reasons import Reason, ReasonCode, because
-from state.records import Intent, IntentState, Plan, PlannedTrade, PlanState, Side, Transaction, TransactionKind
+from state.records import ZERO, Intent, IntentState, Plan, PlannedTrade, PlanState, Side, Transaction, TransactionKind
 from strategy.types import WashMasks
 
 PLANNED = "planned-"  # ids of transactions that have not happened
@@ -192,7 +192,21 @@ def conflicts_in_flight(house: House, snapshot: Snapshot, plan: Plan, intents: S
         return {}
     waiting = [one for one in intents if one.state is IntentState.RECORDED]
     legs = {trade.leg: trade for trade in plan.trades}
-    trades = [replace(legs[one.leg], quantity=one.quantity, leg=place) for place, one in enumerate(waiting)]
+    trades = _held(
+        snapshot, [replace(legs[one.leg], quantity=one.quantity, leg=place) for place, one in enumerate(waiting)]
+    )
     rehearsal = rehearse(house, snapshot, trades, today_of(house, snapshot), without=plan.plan_id)
     found = wash_conflicts(snapshot.ledger, trades, rehearsal)
     return {symbol: because(ReasonCode.WASH_IN_FLIGHT, **dict(reason.details)) for symbol, reason in found.items()}
+
+
+def _held(snapshot: Snapshot, trades: Iterable[PlannedTrade]) -> list[PlannedTrade]:
+    """Without sales of more than is left: the gate refuses them, and they tell nothing of the others."""
+    kept, left = [], dict(snapshot.positions)
+    for trade in trades:
+        if trade.side is Side.SELL:
+            if trade.quantity > left.get(trade.symbol, ZERO):
+                continue
+            left[trade.symbol] -= trade.quantity
+        kept.append(trade)
+    return kept

@@ -3,6 +3,7 @@
 Asked again after every send, so that a process killed between two sends goes on exactly where it stopped.
 
     tie 0     buys funded by cash that is there: at once
+              one for which too little is left while others are at the broker waits: they may take less
     tie k     sells: when the dollars still unhedged, with this sell's, stay within the bound
               buys: when every sell of the tie is over, and never more than the part of them that was filled
 
@@ -17,7 +18,9 @@ from decimal import ROUND_DOWN, Decimal
 
 from state.records import QUANTUM, ZERO, Intent, IntentState, Side
 
+LEAST_USD = Decimal(1)  # Alpaca's least order; what is left of one that must be smaller is not sent
 NEVER_LEFT = (IntentState.RECORDED, IntentState.REFUSED)
+AT_BROKER = (IntentState.WORKING, IntentState.PARTLY_FILLED)
 IN_DOUBT = (IntentState.SUBMITTING, IntentState.UNKNOWN)
 
 
@@ -42,11 +45,15 @@ def next_release(
     `intents` are all of the plan's, final ones included; `cash` is the broker's, before working buys; `not_now` names
     symbols that the gate holds back for the moment.
     """
-    free = cash - sum((_working_cost(intent, ask_prices) for intent in intents), ZERO)
+    reserved = sum((_working_cost(intent, ask_prices) for intent in intents), ZERO)
+    free = cash - reserved
+    is_reserved = any(one.side is Side.BUY and one.state in AT_BROKER for one in intents)
     locked = not_now | {intent.symbol for intent in intents if intent.state in IN_DOUBT}
     for tie in sorted({intent.tie or 0 for intent in intents}):
         group = [intent for intent in intents if (intent.tie or 0) == tie]
-        release = _sell(group, intents, unhedged_max, locked) or _buy(group, free, ask_prices, locked)
+        release = _sell(group, intents, unhedged_max, locked) or _buy(
+            group, free, ask_prices, locked, is_reserved=is_reserved
+        )
         if release is not None:
             return release
     return None
@@ -96,7 +103,14 @@ def _value(group: Sequence[Intent], side: Side, what: str) -> Decimal:
     return total
 
 
-def _buy(group: Sequence[Intent], free: Decimal, ask_prices: Mapping[str, Decimal], locked: Set[str]) -> Release | None:
+def _buy(
+    group: Sequence[Intent],
+    free: Decimal,
+    ask_prices: Mapping[str, Decimal],
+    locked: Set[str],
+    *,
+    is_reserved: bool,
+) -> Release | None:
     sells = [intent for intent in group if intent.side is Side.SELL]
     if any(not intent.state.is_final for intent in sells):
         return None
@@ -109,6 +123,10 @@ def _buy(group: Sequence[Intent], free: Decimal, ask_prices: Mapping[str, Decima
             if price is None:
                 continue
             affordable = _shares(max(free, ZERO) / price, intent.quantity)
+            if quantity > affordable and is_reserved:
+                continue  # what the others do not take in the end may be enough
+            if 0 < affordable < quantity and affordable * price < LEAST_USD:
+                affordable = ZERO
             if quantity <= 0 or affordable > 0:
                 return Release(intent, min(quantity, affordable))
     return None

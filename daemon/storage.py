@@ -15,12 +15,12 @@ import sqlite3
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from daemon.alerts import LogNotifier
+from daemon.alerts import LogNotifier, raise_alert
 from daemon.crash_points import CrashPoint, passing
 from daemon.halt import halt, is_halted
 from daemon.house import House
 from state.reasons import ReasonCode, because
-from state.records import Alert, AlertLevel
+from state.records import Account, Alert, AlertLevel
 from state.store import StorageFault, storage_fault
 
 log = structlog.get_logger("storage")
@@ -37,6 +37,19 @@ def stop_trading(house: House, why: str) -> None:
         house.stopped = house.stopped or why
         log.error("the halt could not be written; this process sends nothing all the same", fault=str(fault))
     passing(CrashPoint.HALT_WRITTEN)
+
+
+def halt_trading(house: House, account: Account, why: str) -> None:
+    """Halt because of a contradiction, and tell a person: once, until trading is resumed."""
+    stop_trading(house, why)
+    remedy = "" if "harvestd resume" in why else " Put it right, then `harvestd resume`."
+    text = f"Trading halted: {why.rstrip()}{remedy}"
+    raise_alert(house.store, halt_key(account), AlertLevel.HALT, text, house.clock.now())
+
+
+def halt_key(account: Account) -> str:
+    """The incident of a halt of ours."""
+    return f"halt:{account.account_id}"
 
 
 def keep_halt(house: House) -> None:

@@ -25,7 +25,7 @@ from daemon.market_calendar import SessionTimes
 from daemon.market_data import data_locks
 from daemon.outcomes import take_late_fills
 from daemon.questions import keep_questions
-from daemon.readiness import require_account, state_of, tell_state
+from daemon.readiness import require_account, state_of, tell_state, too_many_bad
 from daemon.reconcile import Cause, differences
 from state.lots import Ledger
 from state.reasons import Reason, ReasonCode, because
@@ -182,7 +182,10 @@ def _snapshot(
     state, reason = state_of(house, account, session, said, figures, heard_at, (len(bad), len(watched)))
     tell_state(house, account, state, reason, now)
     missing = {symbol: why for symbol, why in bad.items() if why.code in WORTHLESS}
-    last_known = _without_quote(house, account, missing, now)
+    is_common = too_many_bad(house, len(missing), len(watched))  # then the state says so, once
+    last_known = _without_quote(house, account, {} if is_common else missing, now)
+    if is_common:
+        last_known = dict(house.store.market.newest_closes(missing))
     for symbol in missing:
         quotes.pop(symbol, None)
     known = {**{symbol: str(why) for symbol, why in missing.items()}, **data_locks(house), **locks}

@@ -11,7 +11,6 @@ import structlog
 from daemon import outcomes
 from daemon.alerts import raise_alert, recover
 from daemon.crash_points import CrashPoint, passing
-from daemon.errors import MustHalt
 from daemon.house import House
 from state.records import Account, AlertLevel
 
@@ -19,7 +18,7 @@ log = structlog.get_logger("updates")
 
 
 def take_updates(house: House, account: Account) -> None:
-    """Move intents on by the events that wait. A look at the broker begins with it. Raises MustHalt."""
+    """Move intents on by the events that wait. A look at the broker begins with it."""
     link = house.links.get(account.account_id)
     if link is None:
         return
@@ -31,8 +30,6 @@ def take_updates(house: House, account: Account) -> None:
                 order = link.read(event.body)
                 if order is not None:
                     outcomes.take_update(house, account, order)
-            except MustHalt:
-                raise
             except (ValueError, LookupError, TypeError, ArithmeticError) as error:
                 fault = f"{type(error).__name__}: {error}"
             house.store.events.take(event.event_id, house.clock.now(), fault)

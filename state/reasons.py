@@ -152,6 +152,10 @@ class ReasonCode(StrEnum):
         "The order was cancelled before it filled: at its time, by a halt, or by somebody.",
     )
     ORDER_EXPIRED = "ORDER_EXPIRED", "The broker ended the order before it filled."
+    ORDER_CONTRADICTED = (
+        "ORDER_CONTRADICTED",
+        "The broker has another order under this order's id; its symbol is locked until its session is over.",
+    )
     ORDER_DEADLINE = "ORDER_DEADLINE", "The order's deadline passed."
     ORDER_UNFUNDED = "ORDER_UNFUNDED", "The sells that were to fund this buy brought in too little."
     ORDER_OUTCOME_UNKNOWN = "ORDER_OUTCOME_UNKNOWN", "The broker's answer was lost; its records will settle it."

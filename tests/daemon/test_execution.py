@@ -374,17 +374,18 @@ def test_an_order_the_broker_knew_before_is_unknown_never_gone(stage: Stage) -> 
     assert broker_has(stage, "AAA") == 1
 
 
-def test_missed_often_enough_it_is_sent_again_under_its_id_and_the_duplicate_is_adopted(stage: Stage) -> None:
+def test_what_the_broker_had_is_not_sent_again_however_often_it_is_missed(stage: Stage) -> None:
     stage.venue.halt("AAA")
     stage.execute((BUY, "AAA", 10))
     stage.tick(stage.at(0, 10))
-    answers = iter([None, None])  # WORKING -> UNKNOWN -> RECORDED and sent; then the broker answers again
-    broker = stage.venue.broker()
-    stage.alter(order_by_client_id=lambda name: next(answers, broker.order_by_client_id(name)))
-    stage.tick(stage.at(0, 12))
-    stage.tick(stage.at(0, 14))
+    stage.alter(order_by_client_id=lambda _: None)
+    for minute in range(12, 30, 2):
+        stage.tick(stage.at(0, minute))
+    assert stage.only("AAA").state is IntentState.UNKNOWN
+    assert len(stage.sent()) == 1
+    stage.alter()
+    stage.tick(stage.at(0, 32))
     assert stage.only("AAA").state is IntentState.WORKING
-    assert broker_has(stage, "AAA") == 1
     assert not is_halted(stage.path)
 
 

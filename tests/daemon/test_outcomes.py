@@ -38,7 +38,7 @@ LEFT = [IntentState.SUBMITTING, IntentState.UNKNOWN, IntentState.WORKING, Intent
 OF_RECORD = {heard: BrokerOrderStatus(heard.name.lower()) for heard in RECORDS}
 SOME = {Heard.PARTLY_FILLED: 6, Heard.FILLED: 10}  # of ten shares
 
-NONE = frozenset({Heard.NONE_YET, Heard.NONE_IN_TIME, Heard.NONE_LATE, Heard.NONE_AFTER_CLOSE})
+NONE = frozenset({Heard.NONE_YET, Heard.NONE_IN_TIME, Heard.NONE_LATE, Heard.NONE_AFTER_CLOSE, Heard.NONE_ANY_MORE})
 SAID = frozenset(RECORDS) | {Heard.OTHER_TERMS, Heard.LESS_FILLED}
 
 
@@ -81,6 +81,7 @@ def test_every_state_has_a_row_for_everything_that_can_be_heard_in_it() -> None:
 def test_no_row_ends_an_order_that_may_have_left_without_the_brokers_word() -> None:
     """Refused by it, recorded by it as over, or unknown to it after the close of an order for the day."""
     final_words = {Heard.FILLED, Heard.CANCELLED, Heard.EXPIRED, Heard.REJECTED, Heard.REFUSED, Heard.NONE_AFTER_CLOSE}
+    final_words |= {Heard.NONE_ANY_MORE}
     ending = {heard for state in OPEN for heard, one in OUTCOMES[state].items() if one.next and one.next.is_final}
     assert ending == final_words
 
@@ -268,12 +269,16 @@ def test_settling_writes_what_the_record_makes_of_it(stage: Stage, state: Intent
 
 
 @pytest.mark.parametrize("state", LEFT, ids=lambda state: state.value)
-def test_settling_halts_at_an_order_of_other_terms_and_leaves_the_intent(stage: Stage, state: IntentState) -> None:
+def test_settling_halts_at_an_order_of_other_terms_and_keeps_its_symbol_locked(
+    stage: Stage, state: IntentState
+) -> None:
     intent = put(stage, state)
     answer(stage, order_of(intent, BrokerOrderStatus.FILLED, 11, quantity=D(11)))
-    with pytest.raises(MustHalt, match="other terms"):
-        settle(stage.house, stage.account)
-    assert stage.only("AAA") == intent
+    settle(stage.house, stage.account)
+    assert is_halted(stage.path)
+    found = stage.only("AAA")
+    assert (found.state, found.filled_quantity, found.submitted_quantity) == (IntentState.UNKNOWN, 0, 10)
+    assert found.reason.startswith("ORDER_CONTRADICTED")
 
 
 def test_what_never_left_is_not_asked_for(stage: Stage) -> None:
@@ -308,19 +313,22 @@ def test_settling_what_the_broker_does_not_know(
     assert found.reason == ("ORDER_DEADLINE: arrived=never" if heard is Heard.NONE_AFTER_CLOSE else "")
 
 
-@pytest.mark.parametrize("when", [1, 400], ids=["in time", "after the close"])
 @pytest.mark.parametrize("state", [IntentState.WORKING, IntentState.PARTLY_FILLED], ids=lambda state: state.value)
-def test_settling_what_the_broker_knows_no_longer(stage: Stage, state: IntentState, when: int) -> None:
-    """However late: it was there."""
-    put(stage, state, lookups=9, filled_quantity=D(4))
+def test_settling_what_the_broker_knows_no_longer(stage: Stage, state: IntentState) -> None:
+    """It was there: it is not sent again. After the close it is over, with what was filled of it."""
+    put(stage, state, lookups=9, filled_quantity=D(4), broker_order_id="broker-1")
     answer(stage)
-    stage.venue.advance_to(stage.venue.now + timedelta(minutes=when))
-    for _ in range(4):
+    for _ in range(6):
         settle(stage.house, stage.account)
         stage.venue.advance_to(stage.venue.now + timedelta(minutes=1))
     found = stage.only("AAA")
     assert (found.state, found.filled_quantity) == (IntentState.UNKNOWN, 4)
     assert found.reason == f"ORDER_OUTCOME_UNKNOWN: was={state.value}"
+    stage.venue.advance_to(stage.evening(0))
+    settle(stage.house, stage.account)
+    found = stage.only("AAA")
+    assert (found.state, found.filled_quantity, found.submitted_quantity) == (IntentState.EXPIRED, 4, 10)
+    assert found.reason == "ORDER_EXPIRED"
 
 
 # ------------------------------------------------------------------ the answer to a request

@@ -369,7 +369,7 @@ def test_another_account_that_appears_between_the_look_and_the_order_is_refused_
     assert stage.sent() == ()
     refused = stage.only("AAA")
     assert (refused.state, refused.reason.partition(":")[0]) == (IntentState.REFUSED, "ACCOUNT_MISMATCH")
-    assert stage.alerts(f"refused:{refused.client_order_id}") == ["raised"]
+    assert stage.alerts(f"refused:{refused.plan_id}:ACCOUNT_MISMATCH") == ["raised"]
     stage.alter()
     stage.finish(1)
     holds(stage)
@@ -422,7 +422,7 @@ def test_of_a_hundred_plans_of_one_share_as_many_leave_as_repeats_are_allowed(st
     assert ended == {(IntentState.FILLED, ""): 5, (IntentState.REFUSED, "LIMIT_REPEATS"): 95}
     for intent in stage.intents("AAA"):
         told = ["raised"] if intent.state is IntentState.REFUSED else []
-        assert stage.alerts(f"refused:{intent.client_order_id}") == told
+        assert stage.alerts(f"refused:{intent.plan_id}:LIMIT_REPEATS") == told
     holds(stage)
 
 
@@ -456,7 +456,7 @@ def test_of_a_hundred_plans_no_more_dollars_leave_in_a_day_than_allowed(staged: 
     assert 300 < dollars <= 500
     refused = [one for one in stage.intents() if one.state is IntentState.REFUSED]
     assert {one.reason.partition(":")[0] for one in refused} == {"LIMIT_DAILY_NOTIONAL"}
-    assert all(stage.alerts(f"refused:{one.client_order_id}") == ["raised"] for one in refused)
+    assert all(stage.alerts(f"refused:{one.plan_id}:LIMIT_DAILY_NOTIONAL") == ["raised"] for one in refused)
     holds(stage)
 
 

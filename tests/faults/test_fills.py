@@ -19,7 +19,7 @@ from small_house import NAMES, Stage
 from told_history import History
 
 from brokers.errors import BrokerUnavailable, OutcomeUnknown, UnknownOrder
-from brokers.protocol import ActivityPage
+from brokers.protocol import ActivityPage, OrderEvents
 from daemon.adoption import adopt, adoption
 from daemon.crash_points import CrashPoint
 from daemon.cycle import work_cycle
@@ -734,7 +734,9 @@ def deaf(stage: Stage, *symbols: str) -> None:
         return replace(found, status=BrokerOrderStatus.WORKING, reason="") if found and is_stuck else found
 
     asked: list[str] = []
-    stage.alter(cancel=asked.append, order_by_client_id=as_before)
+    stage.alter(
+        cancel=asked.append, order_by_client_id=as_before, order_events=lambda cursor=None: OrderEvents((), cursor)
+    )
 
 
 @pytest.mark.fault("F25")

@@ -15,6 +15,7 @@ import pytest
 from small_house import DAYS, HISTORY, NAMES, Stage
 
 from brokers.errors import OrderRefused
+from brokers.protocol import OrderEvents
 from daemon.gate import DaemonState
 from daemon.halt import is_halted
 from faults.conftest import Staged
@@ -574,6 +575,7 @@ def test_an_order_kept_for_tomorrow_whose_cancel_was_not_heeded_is_cancelled_bef
         order_by_client_id=lambda _: queued,
         open_orders=lambda: (queued,),
         cancel=lambda _: asked.append(stage.venue.now),
+        order_events=lambda cursor=None: OrderEvents((), cursor),
     )
     stage.tick(stage.evening(1))
     assert stage.alerts("stuck:") == ["raised"]
