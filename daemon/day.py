@@ -122,7 +122,8 @@ def _attempted(house: House, account: Account, task: Task) -> bool:
 
 def _do(house: House, account: Account, task: Task) -> None:
     if task is Task.DECIDE:
-        run_cycle(house, account)
+        if not house.ending:
+            run_cycle(house, account)
     elif task is Task.WORK:
         work_cycle(house, account)
     elif task is Task.START:

@@ -226,7 +226,7 @@ class _Pass:
         not_ours = frozenset(order.symbol for order in self.others)
         return gate.GateFacts(
             database_path=house.store.path,
-            stopped=house.stopped,
+            stopped=house.stopped or ("harvestd is ending" if house.ending else ""),
             state=snapshot.state,
             session=snapshot.session,
             now=now,

@@ -128,7 +128,8 @@ def read_changed_orders(house: House, account: Account) -> None:
 def _take_in(house: House, account: Account, intent: Intent, order: BrokerOrder) -> None:
     """What the list says of an order of ours. One that never arrived, as far as anybody knew, and has filled all the
     same, is that order: with the terms it has there."""
-    if intent.account_id != account.account_id:
+    told_before = intent.state.is_final and order.filled_quantity <= intent.filled_quantity
+    if intent.account_id != account.account_id or told_before:
         return
     if intent.submitted_quantity:
         take_update(house, account, order)

@@ -94,6 +94,7 @@ class House:
     _agreed: dict[str, object] = field(default_factory=dict)
     _looked_at: dict[str, float] = field(default_factory=dict)  # orders of unknown fate: the last look, monotonic
     suspects: dict[str, float] = field(default_factory=dict)  # orders over here, open there: since when, monotonic
+    ending: bool = False  # asked to end: what is in flight ends, nothing new is decided or sent
     has_begun: bool = False  # this process has said that it is starting
     storage_incident: str = ""  # what was told of the disk, in memory: nothing else could keep it
     stopped: str = ""  # why nothing may leave, where the halt file could not be written; empty: nothing of the kind

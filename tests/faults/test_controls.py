@@ -494,3 +494,23 @@ def test_more_intents_than_a_leg_has_shares_leave_for_no_more_than_the_leg(stage
     assert {one.reason.partition(":")[0] for one in refused} == {"LIMIT_CONSERVATION"}
     assert len(refused) == 7
     holds(stage)
+
+
+@pytest.mark.fault("F42")
+def test_asked_to_end_it_decides_and_sends_nothing_more_and_the_next_process_does(staged: Staged) -> None:
+    stage = staged()
+    stage.tick(stage.before_open(0))
+    stage.house.ending = True
+    stage.tick(stage.decision(0))
+    assert stage.plans() == ()
+    stage.restart()
+    stage.tick(stage.decision(0, 2))
+    stage.execute((BUY, "AAA", 1))
+    stage.house.ending = True
+    sent = len(stage.sent())
+    stage.tick(stage.decision(0, 4))
+    assert len(stage.sent()) == sent
+    stage.restart()
+    stage.finish(0)
+    assert len(stage.sent()) > sent
+    holds(stage)
