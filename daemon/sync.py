@@ -26,7 +26,7 @@ from daemon.market_data import data_locks
 from daemon.outcomes import take_late_fills
 from daemon.questions import keep_questions
 from daemon.readiness import require_account, state_of, tell_state, too_many_bad
-from daemon.reconcile import Cause, differences
+from daemon.reconcile import Cause, Difference, differences
 from state.lots import Ledger
 from state.reasons import Reason, ReasonCode, because
 from state.records import (
@@ -42,6 +42,7 @@ from state.records import (
 from state.store import PositionRow
 
 ACTIVITIES = "activities"
+FEW_DIFFERENCES = 10  # symbols; more of them at once, and a fifth of what is held, have one cause
 WORTHLESS = (ReasonCode.QUOTE_MISSING, ReasonCode.LIMIT_PRICE_COLLAR)  # a quote that not even values a position
 
 
@@ -255,9 +256,9 @@ def _reconcile(
     overdue = house.overdue(account.account_id, waits, now)
     if house.agreed_before(account.account_id, (theirs, ours, figures.cash, cash, locks, overdue)):
         return locks  # reconciling twice changes nothing
-    for symbol, difference in differing.items():
-        if symbol not in waits or symbol in overdue:
-            keep_alert(house.store, _break_key(account, symbol), AlertLevel.ERROR, difference.told, now)
+    _tell_differences(
+        house, account, [one for one in differing.values() if one.symbol not in waits - overdue], {*theirs, *ours}, now
+    )
     for key in house.store.alerts.open_keys(_break_key(account, "")):
         symbol = key.rsplit(":", 1)[-1]
         if symbol not in differing and symbol != "cash" and house.ledger.why_unreadable(symbol) is None:
@@ -272,6 +273,21 @@ def _reconcile(
     ]
     house.store.positions.replace(account.account_id, rows)
     return locks
+
+
+def _tell_differences(
+    house: House, account: Account, differing: list[Difference], held: set[str], now: datetime
+) -> None:
+    """One incident for each symbol that differs; one for all where so many do that they have one cause."""
+    key = f"reconcile-many:{account.account_id}"
+    if len(differing) > FEW_DIFFERENCES and len(differing) * 5 > len(held):
+        first = "; ".join(one.told for one in differing[:3])
+        text = f"{len(differing)} of {len(held)} positions differ from the lots, all are locked. {first}"
+        keep_alert(house.store, key, AlertLevel.ERROR, f"{text} ... `harvestd reconcile` lists them.", now)
+        return
+    recover(house.store, key, f"{account.account_id}: most lots and positions agree again", now)
+    for one in differing:
+        keep_alert(house.store, _break_key(account, one.symbol), AlertLevel.ERROR, one.told, now)
 
 
 def _break_key(account: Account, what: str) -> str:

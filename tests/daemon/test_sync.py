@@ -13,6 +13,8 @@ from small_house import DAYS, HISTORY, Stage
 
 from brokers.protocol import ActivityPage
 from daemon.planning import scan
+from daemon.reconcile import Cause, Difference
+from daemon.sync import _tell_differences
 from state.records import ActivityKind, BrokerPosition, Side, Transaction, TransactionKind
 
 D = Decimal
@@ -326,3 +328,14 @@ def test_a_correction_takes_back_the_cash_of_what_it_corrects(
         stage.house.learn([row])
         assert stage.house.journal_cash("main") == stage.house.store.journal.cash("main")
     assert stage.house.journal_cash("main") - before == cash
+
+
+def test_a_list_in_which_most_positions_are_wrong_is_one_incident(staged: Staged) -> None:
+    """Twelve of twelve differ: every symbol is locked, and a person is told once."""
+    stage = staged()
+    found = [Difference("main", f"S{n}", D(1), D(2), Cause.UNKNOWN, "", None, None) for n in range(12)]
+    held = {one.symbol for one in found}
+    _tell_differences(stage.house, stage.account, found, held, stage.venue.now)
+    assert stage.house.store.alerts.open_keys("reconcile") == ("reconcile-many:main",)
+    _tell_differences(stage.house, stage.account, found[:1], held, stage.venue.now)
+    assert stage.house.store.alerts.open_keys("reconcile") == ("reconcile:main:S0",)

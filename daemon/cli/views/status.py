@@ -39,6 +39,7 @@ CONDITIONS = (
     "broker:",
     "question:",
     "reconcile:",
+    "reconcile-many:",
     "state:",
     "stuck:",
     "task:",
