@@ -159,7 +159,7 @@ class ReasonCode(StrEnum):
     ORDER_DEADLINE = "ORDER_DEADLINE", "The order's deadline passed."
     ORDER_UNFUNDED = "ORDER_UNFUNDED", "The sells that were to fund this buy brought in too little."
     ORDER_OUTCOME_UNKNOWN = "ORDER_OUTCOME_UNKNOWN", "The broker's answer was lost; its records will settle it."
-    ORDER_STUCK = "ORDER_STUCK", "A cancel was asked for and the order is still open; its symbol stays locked."
+    ORDER_STUCK = "ORDER_STUCK", "The time of the order is over, and the order is not; its symbol stays locked."
     STORAGE_FAILED = "STORAGE_FAILED", "Nothing can be written to disk; what cannot be recorded is not sent."
     SCHEDULE_MISSED = "SCHEDULE_MISSED", "No decision was taken in the session's window."
     PLAN_ENDED = "PLAN_ENDED", "The plan this order belonged to has ended."
