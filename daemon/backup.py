@@ -8,8 +8,10 @@ What is made:
 
 The name begins with the database's own, then the instant in UTC. Each is one file that only its owner can read, with
 everything in it: restoring is putting it in the database's place (docs/OPERATIONS.md). Only a verified backup lets
-older ones go, those made by upgrades apart from the others, and nothing but files of these names is ever removed. A
-copy that is not sound is no backup and is not kept.
+older ones go, those made by upgrades apart from the others. A copy that is not sound is no backup and is not kept.
+
+Households may share a folder, and their databases a name. So each database bears a mark of its own, drawn once and
+copied with it, and only files of these names that bear the same mark are ever removed.
 
 No broker is asked, and no lease is needed: the daemon goes on meanwhile, halted or not.
 """
@@ -19,12 +21,13 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import secrets
 import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import text
@@ -33,15 +36,19 @@ from sqlalchemy.exc import DBAPIError
 from daemon.errors import BackupFailed, ConfigurationRefused
 from daemon.lots_check import compare
 from daemon.opening import one_name
+from daemon.ownership import give_like, make_folder, owner_of
 from daemon.settings import Settings
 from state.lots import LedgerError
 from state.store import NotADatabase, SchemaMismatch, Store, StoreError
-from state.store.backup import aside, check_copy, copy_online, synced
+from state.store.backup import aside, check_copy, copy_online, fact_in, synced
 from state.store.errors import storage_fault
 
 FOLDER = "backups"  # beside the database, unless config.yaml says otherwise
 KEEP_BEFORE_UPGRADES = 3
 LAST = "last_backup"  # in the store's meta: when the last verified one was made
+MARK = "backup_mark"  # in the store's meta: what tells this household's backups from another's
+OVERDUE = timedelta(days=3)
+TIMER = Path("/etc/systemd/system/timers.target.wants/harvestd-backup.timer")  # there while the timer is enabled
 LEFT_FREE = 64 * 1024 * 1024  # bytes of the disk that a backup leaves to the daemon
 NOTE_WAIT_MS = 2_000  # for the database's write lock
 INSTANT = "%Y%m%dT%H%M%SZ"
@@ -63,6 +70,7 @@ class Backup:
     removed: tuple[Path, ...]  # older ones that it lets go
     kept: int  # backups of its kind that are there now, this one included
     not_noted: str = ""  # why the database does not know of it
+    troubles: tuple[str, ...] = ()  # what went wrong once it was there
 
     @property
     def is_verified(self) -> bool:
@@ -87,7 +95,8 @@ def back_up(
     """Make a backup, verify it, and let older ones go: `keep` stay. `before` is the revision an upgrade is going to.
 
     Raises BackupFailed when none came about (nothing is left of it then, older ones stay), NotADatabase,
-    SchemaMismatch for the database of a newer version, ConfigurationRefused for a demo's.
+    SchemaMismatch for the database of a newer version, ConfigurationRefused for a demo's. Whatever fails once the
+    backup is there is one of its `troubles`.
     """
     database = one_name(database)
     if not database.exists():
@@ -95,8 +104,9 @@ def back_up(
     _require_household(database)
     made_at = now.astimezone(UTC).replace(microsecond=0)
     try:
-        with _alone_in(folder), aside(folder / f"{database.stem}.making") as passing:
+        with _alone_in(folder, database), aside(folder / f"{database.stem}.making") as passing:
             _require_room(database, folder)
+            mark = _mark(database)
             contents = copy_online(database, passing)
             check_copy(passing, contents)
             found = _restored(passing, settings)
@@ -104,9 +114,9 @@ def back_up(
             if place.exists():
                 raise BackupFailed(f"{place}: a backup of this second is there already. Nothing was made.")
             size = passing.stat().st_size
+            give_like(passing, database)
             passing.rename(place)
-            synced(folder)
-            removed, kept = _let_go(place, database.stem, before, keep, verified=not found.differences)
+            after = _settled(place, _Kind(database.stem, before, not found.differences, mark), keep)
     except SchemaMismatch:
         raise
     except StoreError as error:
@@ -114,9 +124,9 @@ def back_up(
     except (sqlite3.Error, DBAPIError, OSError) as error:
         raise BackupFailed(
             f"No backup was made in {folder}, and nothing is left of it; older ones are as they were. Expected to copy "
-            f"{database}, the system says: {getattr(error, 'orig', error)}. {_remedy(error)}"
+            f"{database}, the system says: {getattr(error, 'orig', error)}. {_remedy(error, database, folder)}"
         ) from error
-    not_noted = "" if found.differences else _note(database, made_at)
+    not_noted = "" if found.differences or not after.is_on_disk else _note(database, made_at)
     return Backup(
         place,
         made_at,
@@ -127,10 +137,37 @@ def back_up(
         found.realized,
         contents.rows,
         found.differences,
-        removed,
-        kept,
+        after.removed,
+        after.kept,
         not_noted,
+        after.troubles,
     )
+
+
+def backup_overdue(store: Store, now: datetime, timer: Path = TIMER) -> str | None:
+    """What to tell a person when the last verified backup is older than OVERDUE; None while all is well.
+
+    Where none was ever made, the timer counts: somebody who enabled it longer ago relies on backups there are none of.
+    Who has neither timer nor backup makes them in another way, or none. A demo has none.
+    """
+    if store.meta.get("kind") == "demo":
+        return None
+    last = store.meta.get(LAST)
+    since = datetime.fromisoformat(last) if last else _enabled_at(timer)
+    if since is None or now - since <= OVERDUE:
+        return None
+    seen = f"the last one is of {since:%Y-%m-%d %H:%M} UTC" if last else "none was made since the timer was enabled"
+    return (
+        f"Expected a verified backup within {OVERDUE.days} days, {seen}. `harvestd backup` says what keeps it from "
+        "being made; under systemd, `systemctl status harvestd-backup`."
+    )
+
+
+def _enabled_at(timer: Path) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(timer.lstat().st_mtime, UTC)
+    except OSError:
+        return None
 
 
 # ------------------------------------------------------------------ before
@@ -151,9 +188,9 @@ def _require_household(database: Path) -> None:
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
+def _alone_in(folder: Path, database: Path) -> Iterator[None]:
     """One backup at a time in a folder, which is made when it is not there. Raises BackupFailed, OSError."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(folder, database)
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         try:
@@ -176,6 +213,17 @@ def _require_room(database: Path, folder: Path) -> None:
             f"{_mb(free)}. Make room, or give another folder with --to. No backup was made; older ones are as they "
             "were."
         )
+
+
+def _mark(database: Path) -> str | None:
+    """The database's own mark, drawn where it has none; None where it has none and takes none now."""
+    with closing(Store.open(database, read_only=True)) as store:
+        found = store.meta.get(MARK)
+    if found is None:
+        _put(database, MARK, secrets.token_hex(4))
+        with closing(Store.open(database, read_only=True)) as store:
+            found = store.meta.get(MARK)
+    return found
 
 
 def _mb(size: int) -> str:
@@ -212,30 +260,71 @@ def _name(database: Path, made_at: datetime, before: str | None, *, verified: bo
     return f"{database.stem}-{made_at.strftime(INSTANT)}{upgrade}{'' if verified else '.unverified'}.db"
 
 
-def _let_go(place: Path, stem: str, before: str | None, keep: int, *, verified: bool) -> tuple[tuple[Path, ...], int]:
-    """Remove the oldest files of the new one's kind until `keep` stay, the new one always; of unverified ones, one."""
-    upgrade = r"-before-\w+" if before else ""
-    pattern = re.compile(rf"{re.escape(stem)}-\d{{8}}T\d{{6}}Z{upgrade}{'' if verified else '[.]unverified'}\.db")
-    others = sorted(
-        (path for path in place.parent.iterdir() if pattern.fullmatch(path.name) and path != place),
-        key=lambda path: path.name,
-    )
-    spare = len(others) + 1 - (keep if verified else 1)
-    gone = tuple(others[: max(0, spare)])
-    for path in gone:
-        path.unlink()
-    return gone, len(others) + 1 - len(gone)
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Which files are of one kind: those of the same purpose, of the database with this mark."""
+
+    stem: str
+    before: str | None
+    is_verified: bool
+    mark: str | None
+
+    def has(self, path: Path) -> bool:
+        """True for a file of this kind. Of a database without a mark there is none."""
+        upgrade = r"-before-\w+" if self.before else ""
+        ending = "" if self.is_verified else "[.]unverified"
+        pattern = rf"{re.escape(self.stem)}-\d{{8}}T\d{{6}}Z{upgrade}{ending}\.db"
+        is_named = re.fullmatch(pattern, path.name) is not None
+        return is_named and path.is_file() and self.mark is not None and fact_in(path, MARK) == self.mark
+
+
+@dataclass(frozen=True, slots=True)
+class _After:
+    """What became of the folder once the backup had its name."""
+
+    is_on_disk: bool
+    removed: tuple[Path, ...]
+    kept: int
+    troubles: tuple[str, ...]
+
+
+def _settled(place: Path, kind: _Kind, keep: int) -> _After:
+    """The new name reaches the disk, and then older ones go. Raises nothing: the backup is there."""
+    try:
+        synced(place.parent)
+    except OSError as error:
+        words = f"the disk did not confirm its name ({error}); older ones all stay, and it is not counted"
+        return _After(False, (), 1, (words,))
+    others, troubles = [], []
+    try:
+        others = sorted((path for path in place.parent.iterdir() if path != place and kind.has(path)), key=_by_name)
+    except OSError as error:
+        troubles.append(f"older ones could not be looked through ({error}); they all stay")
+    gone = []
+    for path in others[: max(0, len(others) + 1 - (keep if kind.is_verified else 1))]:
+        try:
+            path.unlink()
+            gone.append(path)
+        except OSError as error:
+            troubles.append(f"{path} could not be removed ({error.strerror})")
+    return _After(True, tuple(gone), len(others) + 1 - len(gone), tuple(troubles))
+
+
+def _by_name(path: Path) -> str:
+    return path.name
 
 
 def _note(database: Path, made_at: datetime) -> str:
     """Write down in the database that it was backed up; why not, where it cannot be done now."""
+    return _put(database, LAST, made_at.isoformat())
+
+
+def _put(database: Path, key: str, value: str) -> str:
+    """Set a fact of the database without waiting long for it; why not, where it cannot be done now."""
     try:
-        store = Store.open(database)
-        try:
+        with closing(Store.open(database)) as store:
             store.database.execute(text(f"PRAGMA busy_timeout={NOTE_WAIT_MS}"))
-            store.meta.put(LAST, made_at.isoformat())
-        finally:
-            store.close()
+            store.meta.put(key, value)
     except SchemaMismatch:
         return "it is of an older version, which stays as it is"
     except (DBAPIError, sqlite3.Error) as error:
@@ -243,7 +332,12 @@ def _note(database: Path, made_at: datetime) -> str:
     return ""
 
 
-def _remedy(error: BaseException) -> str:
+def _remedy(error: BaseException, database: Path, folder: Path) -> str:
+    if isinstance(error, PermissionError) and folder.exists():
+        return (
+            f"{folder} belongs to {owner_of(folder)}, the database to {owner_of(database)}; as its owner, or with the "
+            f"folder given to it (sudo chown -R --reference={database} {folder}), it can be made."
+        )
     if storage_fault(error) is None:
         return "Look at the folder and who may write to it, or give another one with --to."
     return "Is the disk full, read-only or failing? `df -h` and `dmesg` tell; --to names another folder."

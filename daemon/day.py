@@ -13,6 +13,7 @@ from brokers.errors import BrokerError, BrokerUnavailable, NotAuthorized
 from daemon import execution, outcomes
 from daemon.agenda import Task, due
 from daemon.alerts import drain, raise_alert, recover
+from daemon.backup import backup_overdue
 from daemon.clock import NEW_YORK
 from daemon.crash_points import CrashPoint, passing
 from daemon.cycle import observed, run_cycle, work_cycle
@@ -199,6 +200,7 @@ def evening(house: House, account: Account) -> None:
     if house.desk(account.account_id) is not None:
         read_changed_orders(house, account)
     _tell_missed_decision(house, snapshot)
+    _tell_old_backup(house)
     keep_current(house, session.session)
     house.store.events.forget_before(snapshot.now - KEPT_EVENTS)
     with house.store.transaction():
@@ -213,6 +215,15 @@ def evening(house: House, account: Account) -> None:
         _mark(house, snapshot, Task.EVENING)
         passing(CrashPoint.EVENING_WRITTEN)
     passing(CrashPoint.EVENING_DONE)
+
+
+def _tell_old_backup(house: House) -> None:
+    """Backups that fail in the night would be missed on the day that one is needed."""
+    why, now = backup_overdue(house.store, house.clock.now()), house.clock.now()
+    if why is None:
+        recover(house.store, "backup", "there is a verified backup again", now)
+    else:
+        raise_alert(house.store, "backup", AlertLevel.WARNING, why, now)
 
 
 def _at_closes(house: House, snapshot: Snapshot) -> Snapshot:

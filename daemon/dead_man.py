@@ -11,7 +11,6 @@ without redirects, by a thread of its own; nothing that becomes of it reaches th
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable
@@ -21,12 +20,11 @@ import structlog
 from pydantic import SecretStr
 
 from daemon.errors import ConfigurationRefused
-from daemon.settings.redaction import REDACTOR
+from daemon.settings.redaction import REDACTOR, secret_parts
 
 log = structlog.get_logger("heartbeat")
 
 CONNECT_S, READ_S = 5.0, 10.0
-SHORTEST_SECRET = 8  # a shorter part of the address is a word
 _HERE = ("127.0.0.1", "localhost", "::1")
 
 
@@ -105,7 +103,6 @@ def _required(url: SecretStr) -> SecretStr:
             "notifications.heartbeat_url_name: expected the secret of that name to be an address that begins with "
             "https, was something else. Put the address that your monitoring service shows there. Nothing was started."
         )
-    for part in re.split(r"[/?&=#]+", f"{found.path}?{found.query}"):
-        if len(part) >= SHORTEST_SECRET:
-            REDACTOR.register(part)
+    for part in secret_parts(text):
+        REDACTOR.register(part)
     return url

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
+import socket
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+from daemon.backup import LAST, backup_overdue, folder_of
 from daemon.broker_check import AtBroker, Finding, tried
 from daemon.cli.common import database_path
 from daemon.clock import WallClock
@@ -15,7 +18,8 @@ from daemon.errors import HarvestdError
 from daemon.halt import halt_reason, is_halted
 from daemon.lots_check import compare
 from daemon.market_calendar import MarketCalendar
-from daemon.opening import Target, looking_house
+from daemon.opening import Target, is_held, looking_house
+from daemon.ownership import Reader, owner_of
 from daemon.readiness import BOUND_TO
 from daemon.settings import (
     BrokerName,
@@ -24,6 +28,7 @@ from daemon.settings import (
     Settings,
     check,
     config_path,
+    read_secret,
     secret_source,
     unsupported,
 )
@@ -68,11 +73,42 @@ def _configuration(
     if any(one.broker is BrokerName.ALPACA for one in settings.household.accounts):
         for name in (settings.credentials.alpaca_key_id_name, settings.credentials.alpaca_secret_key_name):
             yield _credential(name, environ, settings.credentials)
+    heartbeat = settings.notifications.heartbeat_url_name
+    if heartbeat is not None:
+        look = partial(_sign_of_life, heartbeat, environ, settings.credentials)
+        yield tried(f"credential {heartbeat}", look, "Put the address that your monitoring service shows there.")
+    port = settings.metrics.port
+    if port is not None:
+        remedy = "Choose another one in config.yaml, or end what uses it."
+        yield tried(f"metrics.port {port}", partial(_port, port, settings.database.path), remedy)
 
 
 def _credential(name: str, environ: Mapping[str, str], credentials: Credentials) -> Finding:
     look = partial(secret_source, name, environ, credentials)
     return tried(f"credential {name}", look, "Put it where the section `credentials` of the configuration says.")
+
+
+def _sign_of_life(name: str, environ: Mapping[str, str], credentials: Credentials) -> str:
+    """Where the address is kept. Raises ConfigurationRefused when it is missing, or no address that may be used."""
+    from daemon.dead_man import DeadMan
+
+    DeadMan(read_secret(name, environ, credentials), every_s=60.0)
+    return secret_source(name, environ, credentials)
+
+
+def _port(port: int, database: Path) -> str:
+    """That the daemon can listen there, or does. Raises ValueError when somebody else does, OSError when nobody may."""
+    with socket.socket() as tried_out:
+        tried_out.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried_out.bind(("127.0.0.1", port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            if not is_held(database):
+                raise ValueError("another program listens there") from error
+            return "in use while harvestd runs"
+    return "free"
 
 
 def _installation(database: Path, config: Path | None, settings: Settings | None) -> Iterator[Finding]:
@@ -94,6 +130,8 @@ def _installation(database: Path, config: Path | None, settings: Settings | None
     halted = is_halted(database)
     seen = halt_reason(database) if halted else "not halted"
     yield Finding("halt", not halted, seen, "`harvestd resume` when the reason is gone.")
+    if settings is not None:
+        yield tried("backups", partial(_backups, database, settings), "`harvestd backup`; see docs/OPERATIONS.md.")
     if settings is None:
         yield tried("broker and reconciliation", lambda: _reconciled(Target(database), {}), RECONCILE)
 
@@ -148,6 +186,23 @@ def _database(database: Path) -> str:
         return f"{database}: {store.journal.count()} journal rows, kind {store.meta.get('kind') or 'household'}"
     finally:
         store.close()
+
+
+def _backups(database: Path, settings: Settings) -> Finding:
+    """That the database's owner can write to the folder, and how old the last verified one is. Raises ValueError."""
+    folder = folder_of(settings, database)
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not Reader.owning(database).may_write_in(there):
+        raise ValueError(f"{there} belongs to {owner_of(there)}, and {owner_of(database)} cannot write to it")
+    store = Store.open(database, read_only=True)
+    try:
+        last, overdue = store.meta.get(LAST), backup_overdue(store, WallClock().now())
+    finally:
+        store.close()
+    if overdue is not None:
+        raise ValueError(overdue)
+    seen = f"the last verified one is of {last}, in {folder}" if last else f"none verified yet, in {folder}"
+    return Finding("backups", True, seen, "`harvestd backup` makes one; its timer does so daily.", note=last is None)
 
 
 def _lots(database: Path, config: Path | None) -> str:

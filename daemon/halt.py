@@ -6,8 +6,11 @@ Only `harvestd resume` removes it. Read at the gate before every submit.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+
+from daemon.ownership import give_like
 
 
 def halt_file(database_path: Path) -> Path:
@@ -28,17 +31,25 @@ def is_halted(database_path: Path) -> bool:
 
 
 def halt(database_path: Path, reason: str, now: datetime) -> None:
-    """Stop all submits, durably. Doing so twice keeps the first reason. Raises OSError where nothing can be written."""
+    """Stop all submits, durably. Doing so twice keeps the first reason. Raises OSError where no file can be made.
+
+    The file itself is the halt: once it is there, a disk that takes none of its words is no failure.
+    """
     path = halt_file(database_path)
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         return
-    try:  # the file itself is the halt: whatever becomes of its words, it is there
-        os.write(handle, f"{now.isoformat()} {reason}\n".encode())
-        os.fsync(handle)
+    try:
+        with suppress(OSError):
+            give_like(handle, database_path)
+        with suppress(OSError):
+            os.write(handle, f"{now.isoformat()} {reason}\n".encode())
+            os.fsync(handle)
     finally:
-        os.close(handle)
+        with suppress(OSError):
+            os.close(handle)
+    with suppress(OSError):
         _keep_name(path)
 
 
@@ -54,6 +65,6 @@ def _keep_name(path: Path) -> None:
 def halt_reason(database_path: Path) -> str:
     """When and why trading was halted."""
     try:
-        return halt_file(database_path).read_text(encoding="utf-8").strip()
+        return halt_file(database_path).read_text(encoding="utf-8").strip() or "no reason readable"
     except (OSError, UnicodeDecodeError):
         return "no reason readable"

@@ -12,12 +12,16 @@ its port, and never to a request that a browser says comes from elsewhere. Nothi
 | an Origin, or a Sec-Fetch-Site other than none and same-origin         | 403    |
 | any other path                                                         | 404    |
 | any other method                                                       | 405    |
+| more than MOST_AT_ONCE at a time, a request not told within SLOWEST_REQUEST_S | hung up |
 """
 
 from __future__ import annotations
 
+import io
 import json
+import socket
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -29,6 +33,7 @@ log = structlog.get_logger("health")
 
 HOST = "127.0.0.1"
 SLOWEST_REQUEST_S = 5.0
+MOST_AT_ONCE = 8
 POLL_S = 0.1  # how soon it notices that it is to end
 _HERE = ("127.0.0.1", "localhost", "[::1]")
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -61,20 +66,54 @@ class HealthPage:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 64
 
     def __init__(self, port: int, board: Board) -> None:
         self.board = board
+        self._places = threading.BoundedSemaphore(MOST_AT_ONCE)
         super().__init__((HOST, port), _Handler)
         self.hosts = frozenset(f"{name}:{self.server_address[1]}" for name in _HERE)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """A thread for each request, as long as there are few."""
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """One request, and its place is free again."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A request that breaks off is nobody's business but the client's."""
 
 
+class _Told(io.RawIOBase):
+    """What a client tells, as far as it comes before `ends_at`: a byte now and then does not keep it open."""
+
+    def __init__(self, client: socket.socket, ends_at: float) -> None:
+        self._client, self._ends_at = client, ends_at
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._client.settimeout(max(self._ends_at - time.monotonic(), 0.001))
+        return self._client.recv_into(buffer)
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
-    timeout = SLOWEST_REQUEST_S
     server_version, sys_version = "harvestd", ""
+
+    def setup(self) -> None:
+        """Read within a time that counts for the whole request."""
+        super().setup()
+        self.rfile = io.BufferedReader(_Told(self.connection, time.monotonic() + SLOWEST_REQUEST_S))
 
     def do_GET(self) -> None:
         """Answer one question."""

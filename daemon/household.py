@@ -14,12 +14,12 @@ account number that the broker names is written down; from then on another accou
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import structlog
 
@@ -57,6 +57,15 @@ class Watcher(Protocol):
 
     def progress(self, done: int, total: int, text: str) -> None:
         """Part of it is done."""
+        ...
+
+
+@runtime_checkable
+class Listener(Watcher, Protocol):
+    """A watcher that is also told of each exchange with the broker, as long as the household is open."""
+
+    def answered(self) -> None:
+        """An exchange is over, whatever became of it."""
         ...
 
 
@@ -125,6 +134,9 @@ def working_household(
     try:
         _require_kind(store)
         readers = _readers(settings, connection, sends=settings.mode is Mode.PAPER)
+        if isinstance(watcher, Listener):
+            for reader in readers.values():
+                reader.on_exchange = watcher.answered
         house = _house(settings, store, connection, readers)
         links = _links(house, connection) if settings.mode is Mode.PAPER else {}
         try:
@@ -162,6 +174,8 @@ def looking_household(database: Path, settings: Settings, environ: Mapping[str, 
 
 
 class _Reader(BrokerReader, Protocol):
+    on_exchange: Callable[[], None] | None
+
     def close(self) -> None: ...
 
 

@@ -111,7 +111,7 @@ def _console(out: TextIO) -> Processor:
 
 
 def _take_over_standard_logging(shared: list[Processor], renderer: Processor, out: TextIO, level: int) -> None:
-    """Libraries' own lines (apscheduler, urllib3, sqlalchemy): the same processors, warnings and worse only."""
+    """Libraries' own lines (urllib3, sqlalchemy, alembic): the same processors, warnings and worse only."""
     handler = logging.StreamHandler(out)
     handler.set_name(_HANDLER_NAME)
     handler.setFormatter(

@@ -3,8 +3,9 @@
 The board holds the last figures; whoever asks gets those, and how old they are. Nothing here reads the database, the
 broker or a setting, and nothing that asks can change anything.
 
-Well (`/health`, 200) means: a beat of the cycle thread within FRESH_S seconds, each with an answer of the database; the
-looks succeed; and no account is STARTING, STALE or HALTED. Nights and weekends have beats, and few looks.
+Well (`/health`, 200) means: within FRESH_S seconds the cycle thread got on, by a beat with an answer of the database
+or, in a look, by an exchange with the broker; the next look is not overdue by more than a look may take; the looks
+succeed; and no account is STARTING, STALE or HALTED. Nights and weekends have beats, and few looks.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from daemon.gate import DaemonState
+from daemon.supervision import LONGEST_LOOK_S
 from daemon.vitals import AccountVitals, Vitals
 
 FRESH_S = 300.0  # a beat is no older than half a minute while all is well
@@ -37,7 +39,7 @@ class Board:
         self._told = (vitals, self._monotonic())
 
     def beaten(self) -> None:
-        """A beat is over, and the database answered."""
+        """The cycle thread got on: a beat is over and the database answered, or a look goes on."""
         self._beat_at = self._monotonic()
 
     def page(self) -> bytes:
@@ -48,7 +50,8 @@ class Board:
         """Whether the daemon is well, and why not if it is not."""
         beat_age = self._age(self._beat_at)
         told = self._told
-        well = told is not None and told[0].is_fit and beat_age is not None and beat_age <= FRESH_S
+        beats = beat_age is not None and beat_age <= FRESH_S
+        well = told is not None and told[0].is_fit and beats and not self._is_overdue(*told)
         return well, {
             "well": well,
             "seconds_since_beat": None if beat_age is None else round(beat_age, 1),
@@ -56,6 +59,10 @@ class Board:
             "looks_succeed": told is not None and told[0].looks_succeed,
             "states": {one.account_id: one.state.value for one in told[0].accounts} if told else {},
         }
+
+    def _is_overdue(self, vitals: Vitals, looked_at: float) -> bool:
+        due_after_s = max(0.0, (vitals.next_at - vitals.at).total_seconds())
+        return self._monotonic() - looked_at > due_after_s + LONGEST_LOOK_S
 
     def _age(self, at: float | None) -> float | None:
         return None if at is None else self._monotonic() - at

@@ -15,6 +15,7 @@ from brokers.protocol import BrokerReader
 from daemon.demo import DEMO_DATABASE
 from daemon.errors import ConfigurationRefused, LeaseHeld, NotFound
 from daemon.house import House
+from daemon.ownership import give_like
 from daemon.settings import ConfigurationError, Settings, config_path, load_settings, unsupported
 from state.store import NotADatabase, Store
 from state.store.database import revision_of
@@ -42,11 +43,11 @@ def one_name(database: Path) -> Path:
 def lease(database: Path) -> Iterator[None]:
     """Hold the household: one process works on a database at a time. Raises LeaseHeld.
 
-    A lock on a file beside the database, released by the system when the process ends, however it ends.
+    A lock on a file beside the database, released by the system when the process ends, however it ends. Raises
+    ConfigurationRefused where that file is another user's.
     """
     path = one_name(database)
-    path = path.with_name(path.name + ".lock")
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    handle = _lock_file(path.with_name(path.name + ".lock"), path)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -58,6 +59,36 @@ def lease(database: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def is_held(database: Path) -> bool:
+    """True while a process works on the household. Raises OSError where that cannot be found out."""
+    path = one_name(database)
+    try:
+        handle = os.open(path.with_name(path.name + ".lock"), os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def _lock_file(path: Path, database: Path) -> int:
+    """Opened; the database's owner's, also when root was the first to work on it."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except PermissionError as error:
+        raise ConfigurationRefused(
+            f"{path} cannot be opened: {error.strerror}. Was a command typed as another user? It has to belong to the "
+            f"one who runs harvestd: sudo chown --reference={database} {path}"
+        ) from error
+    if os.fstat(handle).st_nlink == 1:
+        give_like(handle, database)
+    return handle
 
 
 @dataclass(frozen=True, slots=True)

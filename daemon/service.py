@@ -2,38 +2,54 @@
 
 | household                       | what ticks                                                                  |
 |---------------------------------|-----------------------------------------------------------------------------|
-| at its broker, in real time     | APScheduler, once a second: a look when one is due (pulse.py)               |
+| at its broker, in real time     | the cycle thread, once a second: a look when one is due (pulse.py)          |
 | at a stand-in with its own time | one look after the other; between them the stand-in's time passes           |
-| in the demo's world             | APScheduler; each beat moves the world to its next instant                  |
+| in the demo's world             | the cycle thread; each beat moves the world to its next instant             |
+
+The cycle thread's seconds are monotonic ones, and sleeping is all it waits by: a scheduler that goes by the wall clock
+stands still when that is set back, and so does a lock's time-out on some builds of Python.
+
+What keeps a household from being opened, under a service manager (by hand each ends the command):
+
+| what                                          | what follows                                                   |
+|-----------------------------------------------|----------------------------------------------------------------|
+| the broker cannot be reached                  | an alert; tried again every minute                             |
+| another process keeps the database locked     | tried again every minute                                       |
+| the broker refuses the key                    | an alert; asked again every five minutes                       |
+| the configuration, the database's version ... | the command ends; systemd does not start it again after a 78   |
 """
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import structlog
 
-from brokers.errors import BrokerUnavailable
-from daemon.clock import ServerClock
+from brokers.errors import BrokerUnavailable, NotAuthorized
+from daemon.alerts import LogNotifier, drain, keep_alert, recover
+from daemon.clock import ServerClock, WallClock
 from daemon.courier import Courier
 from daemon.dead_man import DeadMan
 from daemon.house import House
 from daemon.household import Watcher
 from daemon.metrics import Board
 from daemon.pulse import Pulse
-from daemon.settings import read_secret
+from daemon.settings import Settings, read_secret
 from daemon.settings.redaction import REDACTOR
 from daemon.storage import STORAGE_ERRORS, storage_failed
-from daemon.supervision import Announced, Supervisor, attended
-from daemon.vitals import Vitals, prove, take_vitals
+from daemon.supervision import Announced, EndAsked, Supervisor
+from daemon.vitals import DatabaseGone, Opened, Vitals, prove, take_vitals
+from state.records import AlertLevel
+from state.store import StorageFault, Store, StoreError, storage_fault
+from state.store.database import revision_of
+from state.store.revisions import is_older
 
 if TYPE_CHECKING:
     from daemon.demo.world import World
@@ -45,7 +61,10 @@ BEATS_A_SESSION = 3  # when nothing waits: before the open, at the decision, in 
 PULSE_S = 1.0
 WATCH_S = 0.2  # how soon a signal is heeded when nothing is being done
 PROOF_S = 30.0  # between two proofs that the database answers, at most; a third of the watchdog's time if that is less
-REOPEN_S = 60.0  # under a service manager, until a broker that could not be reached is asked again
+REOPEN_S = 60.0  # under a service manager, until what may pass by itself is tried again
+REFUSED_S = 300.0  # and until a broker that refused the key is asked again
+UPGRADE_S = 3600.0  # an older database is copied, verified and migrated in less, on a slow disk too
+OPENING = "opening"  # the incident of a household that cannot be opened
 
 
 # ------------------------------------------------------------------ a household at its broker
@@ -54,47 +73,121 @@ REOPEN_S = 60.0  # under a service manager, until a broker that could not be rea
 def run_household(target: Target, environ: Mapping[str, str], watcher: Watcher, *, sessions: int = 0) -> None:
     """Open the household and look after it until stopped, or until so many sessions are over (0: never).
 
-    Under a service manager a broker that cannot be reached yet is waited for; by hand it ends the command. Raises
-    what `working_house` raises.
+    Under a service manager what keeps it from being opened is waited for (see the module's table); by hand it ends the
+    command. Raises what `working_house` raises, and ConfigurationRefused when the secret of the sign of life is missing
+    or no address.
     """
+    supervisor, dead_man = Supervisor.of(environ), _dead_man(target.settings, environ)
+    if not supervisor.is_there:
+        with _opened(target, environ, watcher, supervisor, _Ending()) as house:
+            serve_household(house, sessions=sessions, supervisor=supervisor, dead_man=dead_man)
+        return
+    ending = _Ending()
+    with ending.on_signals():
+        while not ending.is_asked:
+            try:
+                with ExitStack() as stack:
+                    house = _entered(stack, _opened(target, environ, watcher, supervisor, ending))
+                    serve_household(house, sessions=sessions, supervisor=supervisor, dead_man=dead_man, ending=ending)
+                    return
+            except EndAsked:
+                break
+            except _Unopened as fault:
+                _told_to_wait(target, fault)
+                _wait(fault, supervisor, ending)
+        supervisor.stopping()
+
+
+class _Unopened(Exception):  # noqa: N818
+    """The household could not be opened, for a reason that may pass: in words, and seconds until it is tried again."""
+
+    def __init__(self, words: str, again_s: float, fault: Exception) -> None:
+        super().__init__(words)
+        self.words, self.again_s, self.fault = words, again_s, fault
+
+
+def _entered(stack: ExitStack, opening: AbstractContextManager[House]) -> House:
+    """The house that was opened. Raises _Unopened when what kept it from that may pass; whatever else there is."""
+    try:
+        house = stack.enter_context(opening)
+        recover(house.store, OPENING, "the household could be opened", house.clock.now())
+    except BrokerUnavailable as fault:
+        words = "the broker cannot be reached; tried again every minute"
+        raise _Unopened(words, REOPEN_S, fault) from fault
+    except NotAuthorized as fault:
+        words = (
+            "the broker refuses the key, or has blocked the account; asked again every 5 minutes. Settle it with the "
+            "broker, or put new keys where config.yaml says and restart harvestd"
+        )
+        raise _Unopened(words, REFUSED_S, fault) from fault
+    except STORAGE_ERRORS as fault:
+        if storage_fault(fault) is not StorageFault.BUSY:
+            raise
+        words = "another process keeps the database locked; tried again every minute"
+        raise _Unopened(words, REOPEN_S, fault) from fault
+    return house
+
+
+def _told_to_wait(target: Target, unopened: _Unopened) -> None:
+    """Tell a person: in the log each time, and by an alert once, where there is a database that can be written."""
+    fault = unopened.fault
+    log.error(unopened.words, fault=REDACTOR.redact(str(getattr(fault, "orig", None) or fault)))
+    if storage_fault(fault) is not None or not target.database.exists():
+        return
+    with suppress(*STORAGE_ERRORS, StoreError):
+        store, now = Store.open(target.database), WallClock().now()
+        try:
+            keep_alert(store, OPENING, AlertLevel.ERROR, f"Nothing runs yet: {unopened.words}. Seen: {fault}", now)
+            drain(store, LogNotifier(), now)
+        finally:
+            store.close()
+
+
+def _wait(unopened: _Unopened, supervisor: Supervisor, ending: _Ending) -> None:
+    """Until it is to be tried again, or the end is asked for; the service manager is asked for time meanwhile."""
+    until, told_at = time.monotonic() + unopened.again_s, -REOPEN_S
+    while not ending.is_asked and (now := time.monotonic()) < until:
+        if now - told_at >= REOPEN_S:
+            told_at = now
+            supervisor.starting(f"waiting: {unopened.words}")
+        time.sleep(WATCH_S)
+
+
+@contextmanager
+def _opened(
+    target: Target, environ: Mapping[str, str], watcher: Watcher, supervisor: Supervisor, ending: _Ending
+) -> Iterator[House]:
     from daemon.opening import working_house
 
-    supervisor = Supervisor.of(environ)
-    while True:
-        with ExitStack() as stack:
-            try:
-                house = stack.enter_context(working_house(target, environ, Announced(watcher, supervisor)))
-            except BrokerUnavailable as fault:
-                if not supervisor.is_there:
-                    raise
-                log.error(f"the broker cannot be reached; tried again in {REOPEN_S:.0f} s", fault=str(fault))
-            else:
-                serve_household(house, sessions=sessions, environ=environ, supervisor=supervisor)
-                return
-        supervisor.starting("waiting: the broker cannot be reached; tried again every minute")
-        time.sleep(REOPEN_S)
+    if target.database.exists() and is_older(revision_of(target.database)):
+        words = "starting: the database is of an older version; it is copied, verified and upgraded"
+        supervisor.starting(words, UPGRADE_S)
+    with working_house(target, environ, Announced(watcher, supervisor, lambda: ending.is_asked)) as house:
+        yield house
 
 
 def serve_household(
     house: House,
     *,
     sessions: int = 0,
-    environ: Mapping[str, str] | None = None,
     supervisor: Supervisor | None = None,
+    dead_man: DeadMan | None = None,
+    ending: _Ending | None = None,
 ) -> None:
-    """Look after an open household until stopped, or until so many sessions are over (0: never).
-
-    Raises ConfigurationRefused when the secret of the sign of life is missing or no address.
-    """
+    """Look after an open household until stopped, or until so many sessions are over (0: never)."""
     _say_what_runs(house)
     pulse = Pulse(house, sessions)
     if isinstance(house.clock, ServerClock):
         _step(house, pulse)
         return
     supervisor = supervisor or Supervisor(None, None)
-    house.brokers = {name: attended(broker, supervisor) for name, broker in house.brokers.items()}
-    with _company(house, environ or {}) as company:
-        _tick(Round(house, pulse, supervisor, company), PULSE_S, supervisor.stopping)
+
+    def end() -> None:
+        house.ending = True
+        supervisor.stopping()
+
+    with _company(house, dead_man) as company:
+        _tick(Round(house, pulse, supervisor, company), PULSE_S, end, ending)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +198,18 @@ class Company:
     dead_man: DeadMan | None
 
 
+def _dead_man(settings: Settings | None, environ: Mapping[str, str]) -> DeadMan | None:
+    """Whoever gives the sign of life, where one is to be given; its secret is read before anything is loaded."""
+    if settings is None or settings.notifications.heartbeat_url_name is None:
+        return None
+    url = read_secret(settings.notifications.heartbeat_url_name, environ, settings.credentials)
+    return DeadMan(url, 60.0 * settings.notifications.heartbeat_every_minutes)
+
+
 @contextmanager
-def _company(house: House, environ: Mapping[str, str]) -> Iterator[Company]:
+def _company(house: House, dead_man: DeadMan | None) -> Iterator[Company]:
     """Everybody at work, and sent home at the end. The courier takes over the house's notifier meanwhile."""
-    notices, port = house.settings.notifications, house.settings.metrics.port
-    dead_man = None
-    if notices.heartbeat_url_name is not None:
-        url = read_secret(notices.heartbeat_url_name, environ, house.settings.credentials)
-        dead_man = DeadMan(url, 60.0 * notices.heartbeat_every_minutes)
+    port = house.settings.metrics.port
     board, notifier = Board(), house.notifier
     courier = Courier(house.store.path, notifier, house.clock)
     with ExitStack() as stack:
@@ -150,19 +247,43 @@ class Round:
         self._proof_every_s = min(PROOF_S, supervisor.ping_every_s or PROOF_S)
         self._proved_at: float | None = None
         self._vitals: Vitals | None = None
-        self._storage_fails = False
+        self._storage_fails = self._owes_look = self._is_gone = False
+        self._opened = Opened.at(house.store.path)
+        supervisor.on_life = self._lives
 
     def __call__(self) -> bool:
         going = True
         try:
-            if self._pulse.is_due():
+            self._opened.require()
+            self._is_gone = False
+            if self._owes_look or self._pulse.is_due():
                 with self._supervisor.look():
                     going = self._pulse.look()
+                self._owes_look = False
                 self._tell()
         except STORAGE_ERRORS as fault:
-            storage_failed(self._house, fault)
+            self._fails(fault)
         self._prove()
         return going
+
+    def _fails(self, fault: BaseException) -> None:
+        """The disk failed in the middle of a beat. A database that is not the one that was opened stops trading in
+        memory too: a halt file beside another database could be taken away with it. That is done once."""
+        if isinstance(fault, DatabaseGone):
+            if self._is_gone:
+                return
+            self._is_gone, self._house.stopped = True, self._house.stopped or str(fault)
+        storage_failed(self._house, fault)
+        if not self._owes_look:
+            self._owes_look = True
+            self._tell()
+
+    def _lives(self) -> None:
+        """The cycle thread got on, and the outside may know."""
+        company = self._company
+        company.board.beaten()
+        if company.dead_man is not None and self._vitals is not None and self._vitals.looks_succeed:
+            company.dead_man.alive()
 
     def _tell(self) -> None:
         """What the look left, to everybody. Before the first one that succeeded: that the start goes on."""
@@ -180,14 +301,13 @@ class Round:
         if self._proved_at is not None and now - self._proved_at < self._proof_every_s:
             return
         with self._storage_watched():
+            self._opened.require()
             prove(self._house.store, self._house.clock.now())
             self._proved_at = now
             self._supervisor.alive()
-            self._company.board.beaten()
+            self._lives()
             if not self._pulse.is_reconciled:
                 self._supervisor.starting("waiting: not every account could be reconciled yet; see `harvestd alerts`")
-            if self._company.dead_man is not None and self._vitals is not None and self._vitals.looks_succeed:
-                self._company.dead_man.alive()
 
     @contextmanager
     def _storage_watched(self) -> Iterator[None]:
@@ -227,16 +347,16 @@ class _Ending:
     """Whether to end. Signals set it, and do nothing else: whatever they interrupted may hold any lock there is."""
 
     def __init__(self) -> None:
-        self.asked = threading.Event()
+        self.is_asked = False
         self._signal: int | None = None
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT ask for the end, as long as the block lasts."""
+        """SIGTERM and SIGINT ask for the end, as long as the block lasts; also within another such block."""
 
         def told(number: int, _frame: FrameType | None) -> None:
             self._signal = number
-            self.asked.set()
+            self.is_asked = True
 
         before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
@@ -246,53 +366,50 @@ class _Ending:
                 signal.signal(number, handler)
             if self._signal is not None:
                 log.info("stopped between two steps", signal=signal.Signals(self._signal).name)
+                self._signal = None
 
 
 def _step(house: House, pulse: Pulse) -> None:
     """Simulated time: it passes only between two looks."""
     ending = _Ending()
     with ending.on_signals():
-        while pulse.look() and not ending.asked.is_set():
+        while pulse.look() and not ending.is_asked:
             ahead = (pulse.next_at - house.clock.now()).total_seconds()
             house.clock.sleep(max(0.0, ahead))
 
 
-def _tick(beat: Callable[[], bool], seconds: float, on_ending: Callable[[], None] = lambda: None) -> None:
+def _tick(
+    beat: Callable[[], bool],
+    seconds: float,
+    on_ending: Callable[[], None] = lambda: None,
+    ending: _Ending | None = None,
+) -> None:
     """Beat every so many seconds until a beat says False, raises, or a signal comes; never end within a beat.
 
-    `on_ending` is called, by another thread than the one that beats, as soon as the end is asked for, and again.
+    Beats have a thread of their own. `on_ending` is called by this one as soon as the end is asked for, and again.
     """
-    from apscheduler.schedulers.blocking import BlockingScheduler
-
-    logging.getLogger("apscheduler").setLevel(logging.ERROR)  # a beat longer than its interval is no news
-    scheduler = BlockingScheduler(timezone="UTC")
-    ending, beating = _Ending(), threading.Lock()
+    ending = ending or _Ending()
     fault: BaseException | None = None
 
-    def once() -> None:
+    def cycle() -> None:
         nonlocal fault
-        with beating:
-            if ending.asked.is_set():
-                return
-            try:
-                going = beat()
-            except BaseException as error:
-                fault = error  # the scheduler would log it and go on; a daemon that does not know why must stop
-                going = False
-            if not going:
-                ending.asked.set()
+        due_at = time.monotonic()
+        try:
+            while not ending.is_asked and beat():
+                due_at = max(due_at + seconds, time.monotonic())
+                while not ending.is_asked and (ahead := due_at - time.monotonic()) > 0:
+                    time.sleep(min(ahead, WATCH_S))
+        except BaseException as error:
+            fault = error  # raised where the daemon can end of it; a thread's own would be shown and forgotten
 
-    def watch() -> None:
-        if not ending.asked.is_set():
-            return
-        on_ending()
-        if beating.acquire(blocking=False):  # and never released: no beat begins any more
-            scheduler.shutdown(wait=False)
-
-    for job, every in ((once, seconds), (watch, WATCH_S)):
-        scheduler.add_job(job, "interval", seconds=every, max_instances=1, coalesce=True, misfire_grace_time=None)
+    thread = threading.Thread(target=cycle, name="cycle")
     with ending.on_signals():
-        scheduler.start()
+        thread.start()
+        while thread.is_alive():
+            time.sleep(WATCH_S)
+            if ending.is_asked:
+                on_ending()
+        on_ending()
     if fault is not None:
         raise fault
 

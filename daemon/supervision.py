@@ -5,17 +5,18 @@ socket that it names in $NOTIFY_SOCKET (sd_notify(3)); where it names none, noth
 
 | said               | when                                                                                           |
 |--------------------|------------------------------------------------------------------------------------------------|
-| EXTEND_TIMEOUT     | before it is ready: each time the first load got on, and while the broker cannot be reached     |
+| EXTEND_TIMEOUT     | before it is ready: each time the first load got on, and while something is waited for          |
 | READY              | once every managed account has been looked at and reconciled                                    |
 | STATUS             | after every look, for `systemctl status`                                                        |
 | WATCHDOG           | after a beat of the cycle thread, once the database was written to and read from                |
-| WATCHDOG in a look | when the broker has answered, for as long as one look may take                                  |
+| WATCHDOG in a look | after an exchange with the broker, for as long as one look may take                             |
 | STOPPING           | as soon as a signal asks for the end; then EXTEND_TIMEOUT while the look in flight gets on      |
 
 WATCHDOG comes from the cycle thread alone. A thread of its own would go on telling that all is well while the one that
-trades hangs. A look that sends hundreds of orders takes minutes at the pace the broker allows, so within a look every
-answer of the broker counts as getting on; each call has a time limit of its own, and the look as a whole has
-LONGEST_LOOK_S, after which nothing it does counts any more.
+trades hangs. A look that sends hundreds of orders takes minutes at the pace the broker allows, and one question can be
+many requests. So within a look every HTTP exchange counts as getting on, whatever came of it; each has a time limit of
+its own, 75 seconds at most with what it waits for, and the look as a whole has LONGEST_LOOK_S, after which nothing it
+does counts any more.
 """
 
 from __future__ import annotations
@@ -25,20 +26,20 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import structlog
 
 from daemon.errors import ConfigurationRefused
 
 if TYPE_CHECKING:
-    from brokers.protocol import BrokerReader
     from daemon.household import Watcher
 
 log = structlog.get_logger("systemd")
 
 PATIENCE_S = 300.0  # how long systemd is asked to wait for the next step of the start or of the end
 LONGEST_LOOK_S = 1800.0  # a look that takes longer hangs: 500 orders and their cancels take less than 10 minutes
+LEAST_GAP_S = 5.0  # between two things said of exchanges; with it, 75 seconds of silence are less than 90
 WITHIN = 3  # a third of the time that systemd grants passes between two pings
 
 
@@ -53,9 +54,10 @@ class Supervisor:
         self._address = address
         self._every_s = watchdog_s / WITHIN if watchdog_s else None
         self._monotonic = monotonic
-        self._pinged_at: float | None = None
+        self._told_at: float | None = None  # that an exchange was over
         self._looking_since: float | None = None
         self._is_ready = self._is_stopping = self._is_deaf = False
+        self.on_life: Callable[[], None] = lambda: None  # told within a look, when the supervisor would be
 
     @classmethod
     def of(cls, environ: Mapping[str, str], monotonic: Callable[[], float] = time.monotonic) -> Supervisor:
@@ -82,10 +84,10 @@ class Supervisor:
 
     # -------------------------------------------------------------- start and end
 
-    def starting(self, status: str) -> None:
-        """The start got on; wait for the next step."""
+    def starting(self, status: str, patience_s: float = PATIENCE_S) -> None:
+        """The start got on; wait so many seconds for the next step."""
         if not self._is_ready:
-            self._say(EXTEND_TIMEOUT_USEC=int(PATIENCE_S * 1e6), STATUS=status)
+            self._say(EXTEND_TIMEOUT_USEC=int(patience_s * 1e6), STATUS=status)
 
     def ready(self) -> None:
         """Every account has been reconciled. Said once."""
@@ -108,7 +110,6 @@ class Supervisor:
     def alive(self) -> None:
         """A beat was done and the database answered."""
         if self._every_s is not None:
-            self._pinged_at = self._monotonic()
             self._say(WATCHDOG=1)
 
     @contextmanager
@@ -121,14 +122,19 @@ class Supervisor:
             self._looking_since = None
 
     def answered(self) -> None:
-        """The broker answered a call. Within a look, and for as long as one may take, that is getting on."""
-        now = self._monotonic()
-        if self._looking_since is None or now - self._looking_since > LONGEST_LOOK_S:
+        """An exchange with the broker is over. While the daemon starts, and within a look for as long as one may take,
+        that is getting on."""
+        now, since = self._monotonic(), self._looking_since
+        gets_on = not self._is_ready if since is None else now - since <= LONGEST_LOOK_S
+        if not gets_on or (self._told_at is not None and now - self._told_at < LEAST_GAP_S):
             return
+        self._told_at = now
         if self._is_stopping or not self._is_ready:
             self._say(EXTEND_TIMEOUT_USEC=int(PATIENCE_S * 1e6))
-        elif self._pinged_at is None or now - self._pinged_at >= (self._every_s or 0.0):
+        else:
             self.alive()
+        if since is not None:
+            self.on_life()
 
     # -------------------------------------------------------------- the socket
 
@@ -156,45 +162,31 @@ def _one_line(value: object) -> str:
 # ------------------------------------------------------------------ who tells it what
 
 
-class Attended:
-    """A broker of which the supervisor hears whenever it answers; in all else the broker itself.
-
-    It has the methods that the broker has and no others: one that cannot send is still no order desk.
-    """
-
-    def __init__(self, broker: BrokerReader, supervisor: Supervisor) -> None:
-        for name in (one for one in dir(broker) if not one.startswith("_")):
-            found = getattr(broker, name)
-            setattr(self, name, _told(found, supervisor) if callable(found) else found)
-
-
-def attended(broker: BrokerReader, supervisor: Supervisor) -> BrokerReader:
-    """The broker, attended."""
-    return cast("BrokerReader", Attended(broker, supervisor))
-
-
-def _told(method: Callable[..., Any], supervisor: Supervisor) -> Callable[..., Any]:
-    def call(*given: Any, **named: Any) -> Any:
-        try:
-            return method(*given, **named)
-        finally:
-            supervisor.answered()
-
-    return call
+class EndAsked(Exception):  # noqa: N818
+    """The end was asked for while a household was being opened; what was loaded so far is kept."""
 
 
 class Announced:
-    """A watcher of the first load that tells the supervisor too."""
+    """A watcher of the first load that tells the supervisor too; from then on, a listener to the broker's answers."""
 
-    def __init__(self, watcher: Watcher, supervisor: Supervisor) -> None:
-        self._watcher, self._supervisor = watcher, supervisor
+    def __init__(self, watcher: Watcher, supervisor: Supervisor, is_ending: Callable[[], bool] = lambda: False) -> None:
+        self._watcher, self._supervisor, self._is_ending = watcher, supervisor, is_ending
 
     def step(self, text: str) -> None:
-        """Something begins."""
-        self._supervisor.starting(f"starting: {text}")
+        """Something begins. Raises EndAsked instead of letting it, when the end was asked for."""
+        self._say(text)
         self._watcher.step(text)
 
     def progress(self, done: int, total: int, text: str) -> None:
-        """Part of it is done."""
-        self._supervisor.starting(f"starting: {text}, {done} of {total}")
+        """Part of it is done. Raises EndAsked when the rest is not wanted any more."""
+        self._say(f"{text}, {done} of {total}")
         self._watcher.progress(done, total, text)
+
+    def answered(self) -> None:
+        """An exchange with the broker is over."""
+        self._supervisor.answered()
+
+    def _say(self, text: str) -> None:
+        if self._is_ending():
+            raise EndAsked
+        self._supervisor.starting(f"starting: {text}")

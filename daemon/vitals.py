@@ -6,9 +6,11 @@ the last ones taken; none of them reads the database, and none of them can hold 
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 
 from daemon.backup import LAST
 from daemon.clock import NEW_YORK
@@ -39,7 +41,7 @@ class AccountVitals:
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """The daemon after a look at `at`. `looks_succeed`: no incident says that the broker or a task failed."""
+    """The daemon after a look at `at`. `looks_succeed`: no incident says that the broker, a task or the disk failed."""
 
     at: datetime
     next_at: datetime
@@ -76,7 +78,7 @@ def take_vitals(house: House, next_at: datetime) -> Vitals:
         at=now,
         next_at=next_at,
         accounts=tuple(_account(house, account, now) for account in house.managed),
-        looks_succeed=not any(store.alerts.open_keys(prefix) for prefix in FAILED_LOOKS),
+        looks_succeed=not house.storage_incident and not any(store.alerts.open_keys(prefix) for prefix in FAILED_LOOKS),
         open_alerts=len(store.alerts.open_keys("")),
         backed_up_at=datetime.fromisoformat(backed_up) if backed_up else None,
         database_bytes=store.path.stat().st_size,
@@ -100,6 +102,41 @@ def _account(house: House, account: Account, now: datetime) -> AccountVitals:
         notional_usd=sum((one.submitted_quantity * one.reference_price for one in sent), ZERO),
         is_stream_connected=link.updates.is_listening if link else None,
     )
+
+
+class DatabaseGone(OSError):  # noqa: N818
+    """The database's name does not lead to the file that was opened: what is written now is lost with the process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The database as it was opened: by name, and by device and inode."""
+
+    path: Path
+    file: tuple[int, int]
+
+    @classmethod
+    def at(cls, path: Path) -> Opened:
+        """What is there now. Raises OSError."""
+        return cls(path, _file_at(path))
+
+    def require(self) -> None:
+        """Raises DatabaseGone when the file was deleted, moved or replaced. SQLite would go on writing to it."""
+        try:
+            is_same = _file_at(self.path) == self.file
+        except OSError:
+            is_same = False
+        if not is_same:
+            raise DatabaseGone(
+                errno.EIO,
+                f"{self.path}: expected the file that was opened, it was deleted, moved or replaced meanwhile. "
+                "Stop harvestd, put the right file there, look at what was sent meanwhile, and start it again",
+            )
+
+
+def _file_at(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def prove(store: Store, now: datetime) -> None:

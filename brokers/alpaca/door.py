@@ -105,7 +105,10 @@ def _no_number(word: str) -> NoReturn:
 
 
 class Door(HTTPAdapter):
-    """Lets `methods` to `host` through, never twice; `connect_s` to connect, `left` says the seconds of the whole."""
+    """Lets `methods` to `host` through, never twice; `connect_s` to connect, `left` says the seconds of the whole.
+
+    `exchanged` is called after each exchange, whatever became of it.
+    """
 
     def __init__(
         self,
@@ -115,9 +118,11 @@ class Door(HTTPAdapter):
         left: Callable[[], float],
         budget: RateBudget,
         keys: Keys,
+        exchanged: Callable[[], None],
     ) -> None:
         super().__init__(max_retries=0)
         self._host, self._methods, self._connect_s, self._left, self._budget = host, methods, connect_s, left, budget
+        self._exchanged = exchanged
         self._secrets = (keys.secret_key.encode(), keys.key_id.encode())
         self.mark = ""  # of the last answer's body; empty when none began
 
@@ -133,6 +138,12 @@ class Door(HTTPAdapter):
                 f"Expected {' or '.join(sorted(self._methods))} to {self._host}, was {request.method} {request.url}"
             )
         self.mark = ""
+        try:
+            return self._exchange(request, settings)
+        finally:
+            self._exchanged()
+
+    def _exchange(self, request: PreparedRequest, settings: Mapping[str, Any]) -> Response:
         seconds = self._left()
         timeout = Timeout(connect=min(self._connect_s, seconds), total=seconds)
         response = super().send(request, **{**settings, "timeout": timeout, "proxies": None})

@@ -55,7 +55,8 @@ class AlpacaReader:
 
     `feed` is where quotes come from (iex, or sip with a subscription); `requests_per_minute` are the account's trading
     calls; `timeouts` are the seconds for (connecting, a whole exchange); one request asks about `snapshot_chunk`
-    symbols.
+    symbols. `on_exchange`, when somebody sets it, is called after each exchange with Alpaca, whatever became of it: one
+    question can take many.
     Nothing is asked, and alpaca-py is not loaded, before the first question.
     """
 
@@ -74,6 +75,7 @@ class AlpacaReader:
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.on_exchange: Callable[[], None] | None = None
         self._keys, self._endpoints, self._timeouts, self._monotonic = keys, endpoints, timeouts, monotonic
         budget = RateBudget(requests_per_minute, sleep=sleep, monotonic=monotonic, name="trading")
         data_budget = RateBudget(data_requests_per_minute, sleep=sleep, monotonic=monotonic, name="market data")
@@ -114,7 +116,12 @@ class AlpacaReader:
             within_s=within_s,
             monotonic=self._monotonic,
             methods=methods,
+            exchanged=self._exchanged,
         )
+
+    def _exchanged(self) -> None:
+        if self.on_exchange is not None:
+            self.on_exchange()
 
     def _trading_client(self) -> RESTClient:
         from alpaca.trading.client import TradingClient

@@ -92,7 +92,8 @@ class Wire:
     """The connection to one host. `make` builds the alpaca-py client when the first request is made.
 
     `methods` are the verbs that may leave; `timeouts` are the seconds for (connecting, the whole exchange); a question
-    is given up after `within_s`, its tries and its waits for a place in the budget included.
+    is given up after `within_s`, its tries and its waits for a place in the budget included. `exchanged` is called
+    after each exchange, whatever became of it.
     """
 
     def __init__(
@@ -106,11 +107,13 @@ class Wire:
         within_s: float,
         monotonic: Callable[[], float],
         methods: frozenset[str] = frozenset({"GET"}),
+        exchanged: Callable[[], None] = lambda: None,
     ) -> None:
         self._make, self._host, self._keys, self.budget = make, host, keys, budget
         self._monotonic = monotonic
         self.asked_at = monotonic()  # when the last question left, after whatever it had to wait for
         self._timeouts, self._within_s, self._methods = timeouts, within_s, methods
+        self._exchanged = exchanged
         self._ends_at = 0.0  # when the question that is being asked is given up
         self._made: RESTClient | None = None
         self._door: Door | None = None
@@ -130,7 +133,9 @@ class Wire:
         session = client._session
         session.trust_env = False
         session.adapters.clear()
-        self._door = Door(self._host, self._methods, self._timeouts[0], self._left, self.budget, self._keys)
+        self._door = Door(
+            self._host, self._methods, self._timeouts[0], self._left, self.budget, self._keys, self._exchanged
+        )
         session.mount(f"{self._host}/", self._door)
         return client
 

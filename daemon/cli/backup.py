@@ -106,3 +106,5 @@ def _show(made: Backup) -> None:
     out.print(f"{made.kept} of this kind are kept{removed}.")
     if made.not_noted:
         out.print(f"The database does not know of it: {made.not_noted}. The backup is none the worse.", soft_wrap=True)
+    for trouble in made.troubles:
+        out.print(f"The backup is there, but {trouble}.", soft_wrap=True)

@@ -26,7 +26,9 @@ def register(app: typer.Typer) -> None:
 def doctor(db: DbOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Configuration, credentials, calendar, disk, database, lots, broker: exits 1 on any fault."""
     from daemon.doctor import examine
+    from daemon.logs import configure
 
+    configure(level="error")  # the screen tells the rest
     findings: tuple[Finding, ...] = examine(db, config, os.environ)
     if as_json:
         emit(findings)
@@ -82,6 +84,7 @@ def install_service(
         Path | None, typer.Option("--to", help="The folder of the units. Default: systemd's, /etc/systemd/system.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the units; write nothing.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Put them in the place of another household's.")] = False,
 ) -> None:
     """Write systemd units for this installation: the daemon, and a daily backup. Checks them; starts nothing."""
     from daemon.install_service import NAMES, SYSTEM_UNITS, install, installation
@@ -93,7 +96,7 @@ def install_service(
     _judge(made)
     out = console()
     if not dry_run:
-        written = install(made, folder)
+        written = install(made, folder, replace=replace)
         for name in NAMES:
             out.print(f"{'wrote' if folder / name in written else 'as it was:'} {folder / name}", soft_wrap=True)
     for caution in made.cautions:
@@ -101,7 +104,7 @@ def install_service(
     out.print(
         "Nothing was started. Next:\n"
         "  systemctl daemon-reload\n"
-        "  systemctl enable --now harvestd.service harvestd-backup.timer\n"
+        "  systemctl --no-block enable --now harvestd.service harvestd-backup.timer\n"
         "  systemctl status harvestd        # its state, and when it looks next\n"
         "  journalctl -u harvestd -f        # what it does"
     )

@@ -2,7 +2,8 @@
 
 Two nets, because each has holes. By name: whatever stands under `api_key`, `password` and the like is masked unread.
 By value: every secret that harvestd reads is registered, and masked wherever its text turns up, in the forms in which
-libraries repeat it (JSON, URL, basic authorization).
+libraries repeat it (JSON, URL, basic authorization). An address that is a secret is repeated in parts, of which those
+are masked that look drawn by lot: a word of the address that is masked everywhere would make the log unreadable.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections.abc import Iterator
 from itertools import pairwise
 from threading import Lock
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 MASK = "***"
 SHORTEST_SECRET = 4  # masking every occurrence of shorter text would make logs unreadable
@@ -22,6 +24,10 @@ _SECRET_WORDS = frozenset(
     ("secret", "secrets", "password", "passwd", "passphrase", "pwd", "token", "tokens", "apikey")
 ).union(("authorization", "bearer", "cookie", "credential"))
 _KEY_OWNERS = frozenset(["api", "access", "private", "secret", "encryption", "signing"])
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(-?[0-9A-Fa-f]{4}){3}-?[0-9A-Fa-f]{12}")
+_DRAWN = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9+._~-]{6,}")
+_LETTERS_DRAWN = re.compile(r"(?=.*[a-z])(?=.*[A-Z])[A-Za-z]{12,}")
+_NUMBERED_WORDS = re.compile(r"[a-z]{2,}([-_.][a-z]{2,})*[-_.]?\d{1,3}")  # paper-2, us-east-1
 _LOOKS_LIKE_KEY = re.compile(r"(?=[A-Za-z0-9+/=_-]*\d)(?=[A-Za-z0-9+/=_-]*[A-Za-z])[A-Za-z0-9+/=_-]{20,}")
 
 
@@ -36,6 +42,23 @@ def names_a_secret(key: str) -> bool:
 def looks_like_a_secret(text: str) -> bool:
     """True for text such as a key pasted into the wrong place: 20 or more letters and digits without a space."""
     return _LOOKS_LIKE_KEY.fullmatch(text.strip()) is not None
+
+
+def secret_parts(address: str) -> Iterator[str]:
+    """The parts of a secret address that look drawn by lot: of its path, its query and the labels of its host.
+
+    A UUID, 20 or more letters and digits, 6 or more with letters and digits mixed, 12 or more letters of both cases.
+    Words are none (`harvestd`), nor are words with a short number (`paper-2`). Raises ValueError when it is no address.
+    """
+    found = urlsplit(address)
+    parts = re.split(r"[/?&=#]+", f"{found.path}?{found.query}?{found.fragment}")
+    yield from filter(_is_drawn, (*parts, *re.split(r"[.:]", found.netloc)))
+
+
+def _is_drawn(part: str) -> bool:
+    if _NUMBERED_WORDS.fullmatch(part):
+        return False
+    return any(one.fullmatch(part) for one in (_UUID, _LOOKS_LIKE_KEY, _DRAWN, _LETTERS_DRAWN))
 
 
 class Redactor:

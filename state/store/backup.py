@@ -66,6 +66,16 @@ def check_copy(target: Path, expected: Contents) -> None:
         raise CopyBroken(f"{target}: expected a sound copy of the database, was: {'; '.join(faults)}.")
 
 
+def fact_in(path: Path, key: str) -> str | None:
+    """A fact that a copy holds in its `meta`; None when it holds none, or is no database that can be read."""
+    try:
+        with closing(_reading(path)) as copy:
+            row = copy.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    except sqlite3.Error:
+        return None
+    return None if row is None else str(row[0])
+
+
 @contextmanager
 def aside(passing: Path) -> Iterator[Path]:
     """A passing name to write under; whatever is still called so afterwards, or was left by a killed process, goes."""

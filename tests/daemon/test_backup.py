@@ -24,7 +24,7 @@ from small_house import Stage
 from storage import code_of, contents, die, disk_full_beyond, in_child, made_older, was_killed
 
 from daemon import backup
-from daemon.backup import LAST, Backup, back_up
+from daemon.backup import LAST, Backup, back_up, backup_overdue
 from daemon.errors import BackupFailed, LeaseHeld
 from daemon.halt import halt
 from daemon.opening import Target, lease, working_house
@@ -164,6 +164,69 @@ def test_the_new_one_stays_even_when_the_clock_was_set_back(house: Stage, folder
     assert now.removed == (later.file,)
 
 
+def test_households_in_one_folder_let_go_only_their_own(
+    house: Stage, staged: Staged, folder: Path, tmp_path: Path
+) -> None:
+    other = staged()
+    neighbour = tmp_path / "neighbour" / house.path.name
+    neighbour.parent.mkdir()
+    other.close()
+    shutil.copyfile(other.path, neighbour)
+    theirs = [back_up(neighbour, folder, NOW - timedelta(days=day), keep=30).file.name for day in (3, 2)]
+    ours = [made(house, day, keep=1).file.name for day in range(3)]
+    assert names(folder) == sorted([*theirs, ours[-1]])
+
+
+def test_nothing_is_let_go_while_it_is_not_known_whose_it_is(house: Stage, folder: Path) -> None:
+    with patch.object(backup, "NOTE_WAIT_MS", 20), house.house.store.transaction():
+        nobodys = [made(house, day, keep=1).file.name for day in range(2)]
+    ours = [made(house, day, keep=1).file.name for day in (2, 3)]
+    assert names(folder) == sorted([*nobodys, ours[-1]])
+
+
+def test_a_restored_household_goes_on_letting_its_backups_go(house: Stage, folder: Path, tmp_path: Path) -> None:
+    first = made(house)
+    restored = tmp_path / "restored" / house.path.name
+    restored.parent.mkdir()
+    shutil.copyfile(first.file, restored)
+    assert back_up(restored, folder, NOW + timedelta(days=1), keep=1).removed == (first.file,)
+
+
+def test_a_folder_with_a_backups_name_stays_and_is_no_trouble(house: Stage, folder: Path) -> None:
+    (folder / "house-20200101T000000Z.db").mkdir(parents=True)
+    found = made(house, keep=1)
+    assert (found.is_verified, found.troubles, found.kept) == (True, (), 1)
+    assert len(names(folder)) == 2
+
+
+def test_one_that_cannot_be_let_go_is_told_and_the_backup_counts(house: Stage, folder: Path) -> None:
+    old = made(house)
+    whole = Path.unlink
+
+    def kept(path: Path, missing_ok: bool = False) -> None:
+        if path == old.file:
+            raise PermissionError(1, "Operation not permitted")
+        whole(path, missing_ok)
+
+    with patch.object(Path, "unlink", kept):
+        found = made(house, 1, keep=1)
+    assert (found.is_verified, found.removed, found.kept) == (True, (), 2)
+    assert found.troubles == (f"{old.file} could not be removed (Operation not permitted)",)
+    assert house.house.store.meta.get(LAST) == found.made_at.isoformat()
+
+
+@pytest.mark.fault("F38")
+def test_one_whose_name_may_not_be_on_disk_is_there_is_not_counted_and_lets_none_go(house: Stage, folder: Path) -> None:
+    old = made(house)
+    failing = patch.object(backup, "synced", side_effect=OSError(5, "Input/output error"))
+    with failing:
+        outcome = harvestd("backup", "--db", house.path, "--keep", 1)
+    assert outcome.err == ""
+    assert "The backup is there, but the disk did not confirm its name" in outcome.out
+    assert len(names(folder)) == 2
+    assert house.house.store.meta.get(LAST) == old.made_at.isoformat()
+
+
 def test_keeping_none_is_no_choice(house: Stage, folder: Path) -> None:
     assert harvestd("backup", "--db", house.path, "--keep", 0).code == 2
     assert not folder.exists()
@@ -263,6 +326,29 @@ def test_while_the_database_is_locked_it_is_made_and_only_not_noted(house: Stage
     assert found.is_verified
     assert "could not be written to just now (database is locked)" in found.not_noted
     assert house.house.store.meta.get(LAST) is None
+
+
+# ------------------------------------------------------------------ when none is made any more
+
+
+def test_a_last_backup_that_is_old_is_told(house: Stage, tmp_path: Path) -> None:
+    made(house)
+    store, none = house.house.store, tmp_path / "none"
+    assert backup_overdue(store, NOW + timedelta(days=3), none) is None
+    words = backup_overdue(store, NOW + timedelta(days=3, seconds=1), none)
+    assert words is not None
+    assert words.startswith("Expected a verified backup within 3 days, the last one is of 2020-11-21 22:30 UTC.")
+
+
+def test_where_none_was_ever_made_the_enabled_timer_counts(house: Stage, tmp_path: Path) -> None:
+    store, timer = house.house.store, tmp_path / "timer"
+    assert backup_overdue(store, NOW + timedelta(days=400), timer) is None
+    timer.symlink_to("harvestd-backup.timer")
+    os.utime(timer, (NOW.timestamp(), NOW.timestamp()), follow_symlinks=False)
+    assert backup_overdue(store, NOW + timedelta(days=3), timer) is None
+    assert "none was made since the timer was enabled" in str(backup_overdue(store, NOW + timedelta(days=4), timer))
+    store.meta.put("kind", "demo")
+    assert backup_overdue(store, NOW + timedelta(days=4), timer) is None
 
 
 # ------------------------------------------------------------------ there and back between versions
@@ -422,8 +508,9 @@ def typed(home: Path, *commands: str) -> str:
 
 @pytest.mark.fault("F40")
 def test_restoring_by_the_documents_commands_gives_the_backup_and_nothing_of_what_was_set_aside(home: Path) -> None:
-    before = contents(home / "harvestd.db")
     assert "Verified by restoring it" in typed(home, *blocks("Backup"))
+    [copy] = (home / "backups").iterdir()
+    before = contents(copy)
 
     def goes_on() -> None:
         store = Store.open(home / "harvestd.db")
@@ -437,10 +524,14 @@ def test_restoring_by_the_documents_commands_gives_the_backup_and_nothing_of_wha
     assert "The stored lots equal the replay." in printed
     assert contents(home / "harvestd.db") == before
     assert (home / "harvestd.db").stat().st_mode & 0o777 == 0o600
-    assert (home / "set-aside" / "harvestd.db-wal").exists()
+    assert len(list(home.glob("set-aside-*/harvestd.db-wal"))) == 1
     assert (home / "harvestd.db.halt").exists(), "nothing starts trading in between"
     assert "restoring a backup" in typed(home, again)
     assert (home / "told").read_text().splitlines() == ["stop harvestd", "start harvestd"]
+
+    typed(home, restore.replace("set-aside-", "second-"))
+    assert contents(home / "harvestd.db") == before
+    assert len(list(home.glob("set-aside-*/harvestd.db"))) == 1, "what was set aside first is still there"
 
 
 @pytest.mark.fault("F40")

@@ -183,3 +183,75 @@ def test_what_the_outbox_cannot_take_is_told_past_it_and_again_until_it_got_thro
     assert soon(lambda: told.keys == ["storage"])
     assert courier.stop()
     assert told.keys == ["storage"]
+
+
+class Particular(Told):
+    """A notifier that takes all but one alert."""
+
+    def __init__(self, refused: str) -> None:
+        super().__init__()
+        self.refused, self.tries = refused, 0
+
+    def send(self, alert: Alert) -> None:
+        if alert.key == self.refused:
+            self.tries += 1
+            raise ValueError("too long")
+        super().send(alert)
+
+
+@pytest.mark.fault("F44")
+def test_an_alert_that_the_notifier_refuses_holds_up_no_other(stage: Stage) -> None:
+    for key in ("too long", "halt:main"):
+        incident(stage, key)
+    told, at = Particular("too long"), [0.0]
+    courier = Courier(stage.path, told, WallClock(), again_s=60, monotonic=lambda: at[0])
+    for at[0] in range(0, 601, 20):
+        courier._deliver()
+    assert told.keys == ["halt:main"]
+    assert unsent(stage.path) == ["too long"]
+    assert told.tries == 4, "at 0, 60, 180 and 420 s: ever more seldom"
+    told.refused = ""
+    courier.start()
+    assert courier.stop()
+    assert told.keys == ["halt:main", "too long"], "the last round tries all of them"
+
+
+def test_a_recovery_is_not_told_before_what_it_recovers_from(stage: Stage) -> None:
+    from daemon.alerts import recover
+
+    incident(stage, "broker:main")
+    incident(stage, "other")
+    recover(stage.house.store, "broker:main", "again there", WallClock().now())
+    told, at = Particular("broker:main"), [0.0]
+    courier = Courier(stage.path, told, WallClock(), again_s=60, monotonic=lambda: at[0])
+    courier._deliver()
+    told.refused, at[0] = "", 30.0
+    courier._deliver()
+    assert told.keys == ["other"]
+    at[0] = 60.0
+    courier._deliver()
+    assert told.keys == ["other", "broker:main", "broker:main"]
+
+
+@pytest.mark.fault("F38")
+def test_what_was_told_is_not_told_again_while_it_cannot_be_written_down(
+    stage: Stage, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Store.open
+
+    def cannot_be_written(path: Path, **named: bool) -> Store:
+        store = real(path, **named)
+        store.database.connection.exec_driver_sql("PRAGMA query_only=ON")
+        return store
+
+    incident(stage, "a")
+    courier = Courier(stage.path, told, WallClock())
+    with monkeypatch.context() as patched, structlog.testing.capture_logs() as lines:
+        patched.setattr("daemon.courier.Store.open", cannot_be_written)
+        for _ in range(3):
+            courier._deliver()
+    assert told.keys == ["a"]
+    assert [line["event"] for line in lines] == ["the outbox cannot be read or written; alerts wait"]
+    assert unsent(stage.path) == ["a"]
+    courier._deliver()
+    assert (told.keys, unsent(stage.path)) == (["a"], [])

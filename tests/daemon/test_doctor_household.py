@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from decimal import Decimal
@@ -12,6 +13,8 @@ import pytest
 from command_line import harvestd
 from loopback import Fault, FaultKind
 from practice import KEY_ID, NUMBER, SECRET, Practice, practice
+
+from daemon.opening import lease
 
 FIRST = date(2020, 2, 18)
 Ask = Callable[..., dict[str, tuple[str, str]]]
@@ -116,3 +119,40 @@ def test_cash_below_zero_is_a_fault(person: Practice, lines: Ask) -> None:
         person.venue.book.cash = Decimal("-12.34")
     mark, seen = lines(1)["main: borrowing"]
     assert (mark, seen) == ("FAULT", "cash is -12.34 USD: the account borrows")
+
+
+def of(person: Practice, old: str, new: str) -> None:
+    text = person.config.read_text()
+    assert old in text
+    person.config.write_text(text.replace(old, new))
+
+
+def test_the_address_of_the_sign_of_life_is_looked_for_before_anything_starts(person: Practice, lines: Ask) -> None:
+    of(person, "  heartbeat_url_name: null", "  heartbeat_url_name: heartbeat_url")
+    mark, seen = lines(1)["credential heartbeat_url"]
+    assert mark == "FAULT"
+    assert "No secret named heartbeat_url" in seen
+    place = person.folder / "keys" / "heartbeat_url"
+    place.write_text("hc.example/canary-99aa77bb")
+    place.chmod(0o400)
+    mark, seen = lines(1)["credential heartbeat_url"]
+    assert mark == "FAULT"
+    assert "canary" not in seen
+    place.unlink()
+    place.write_text("https://hc.example/canary-99aa77bb")
+    place.chmod(0o400)
+    assert lines()["credential heartbeat_url"] == ("ok", str(place))
+
+
+def test_a_port_that_another_program_has_is_a_fault_and_one_that_harvestd_has_is_none(
+    person: Practice, lines: Ask
+) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        of(person, "  port: null", f"  port: {port}")
+        assert lines(1)[f"metrics.port {port}"] == ("FAULT", "another program listens there")
+        with lease(person.folder / "harvestd.db"):
+            assert lines()[f"metrics.port {port}"] == ("ok", "in use while harvestd runs")
+    assert lines()[f"metrics.port {port}"] == ("ok", "free")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -114,6 +115,21 @@ def test_a_second_halt_keeps_the_first_reason(tmp_path: Path) -> None:
 def test_a_halt_without_a_readable_reason_is_a_halt(tmp_path: Path, content: bytes) -> None:
     halt_file(tmp_path / "house.db").write_bytes(content)
     assert asked(tmp_path) == "STATE_HALTED"
+
+
+@pytest.mark.fault("F38")
+def test_a_halt_whose_words_the_full_disk_does_not_take_is_one_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.write", full)
+        patched.setattr("os.fsync", full)
+        halt(tmp_path / "house.db", "by hand", NOW)
+    assert asked(tmp_path) == "STATE_HALTED"
+    assert halt_reason(tmp_path / "house.db") == "no reason readable"
 
 
 def test_a_folder_of_that_name_is_a_halt(tmp_path: Path) -> None:

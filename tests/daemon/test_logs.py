@@ -86,7 +86,7 @@ def test_no_secret_in_a_traceback(format: str) -> None:
                 raise RuntimeError("wrapped") from error
         except RuntimeError:
             log.exception("failed")
-            logging.getLogger("apscheduler").exception("job failed")
+            logging.getLogger("alembic").exception("job failed")
 
     text = logged(format, fail)
     assert text.count("ValueError: refused ***") == 2

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
 from conftest import Staged
 from prometheus_client.parser import text_string_to_metric_families
 
+from daemon import health_page
 from daemon.backup import LAST
 from daemon.gate import DaemonState
-from daemon.health_page import HealthPage
+from daemon.health_page import MOST_AT_ONCE, HealthPage
 from daemon.metrics import FRESH_S, Board
+from daemon.supervision import LONGEST_LOOK_S
 from daemon.vitals import AccountVitals, Vitals, prove, take_vitals
 from state.records import Side
 
@@ -160,10 +164,22 @@ def test_a_daemon_that_is_well_says_so(page: HealthPage) -> None:
 @pytest.mark.parametrize("state", ["OPEN", "CLOSED", "RECONCILING"])
 def test_a_weekend_is_no_illness(board: Board, seconds: Seconds, state: str) -> None:
     """The last look was on Friday evening; the beats go on."""
-    board.take(replace(WELL, accounts=(replace(MAIN, state=DaemonState(state)),)))
+    monday = NOW + timedelta(hours=60)
+    board.take(replace(WELL, next_at=monday, accounts=(replace(MAIN, state=DaemonState(state)),)))
     seconds.at += 60 * 3600
     board.beaten()
     assert board.health()[0]
+
+
+@pytest.mark.fault("F34")
+def test_a_look_that_should_long_have_been_is_an_illness_whatever_the_beats_say(board: Board, seconds: Seconds) -> None:
+    board.take(replace(WELL, next_at=NOW + timedelta(minutes=15)))
+    seconds.at += 15 * 60 + LONGEST_LOOK_S
+    board.beaten()
+    assert board.health()[0]
+    seconds.at += 1
+    board.beaten()
+    assert not board.health()[0]
 
 
 @pytest.mark.parametrize("state", ["STARTING", "STALE", "HALTED"])
@@ -245,6 +261,40 @@ def test_who_asks_slowly_nonsense_or_goes_away_harms_nobody(page: HealthPage) ->
             with socket.create_connection(("127.0.0.1", page.port)) as client:
                 client.sendall(raw)
         assert get(page, "/health")[0] == 200
+
+
+@pytest.mark.fault("F44")
+def test_a_client_that_drips_is_hung_up_on_however_steadily_it_drips(
+    page: HealthPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health_page, "SLOWEST_REQUEST_S", 0.3)
+    with socket.create_connection(("127.0.0.1", page.port), timeout=0.02) as slow:
+        began = time.monotonic()
+        while time.monotonic() - began < 3:
+            try:
+                slow.sendall(b"x")
+                if slow.recv(10) == b"":
+                    break
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+        assert time.monotonic() - began < 2
+
+
+@pytest.mark.fault("F44")
+def test_many_at_once_get_few_threads_and_later_everybody_is_served_again(page: HealthPage) -> None:
+    before = threading.active_count()
+    clients = [socket.create_connection(("127.0.0.1", page.port), timeout=5) for _ in range(3 * MOST_AT_ONCE)]
+    for client in clients[MOST_AT_ONCE:]:
+        assert client.recv(10) == b"", "hung up on"
+    assert threading.active_count() - before <= MOST_AT_ONCE
+    for client in clients:
+        client.close()
+    until = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < until:
+        time.sleep(0.01)
+    assert get(page, "/health")[0] == 200
 
 
 def test_it_listens_on_this_machine_alone(page: HealthPage) -> None:

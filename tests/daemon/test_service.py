@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as instants
 import os
 import signal
 import threading
 import time
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -28,7 +30,7 @@ def test_a_signal_in_the_middle_of_writing_a_line_waits_for_nothing(monkeypatch:
     ending = _Ending()
     with ending.on_signals(), writing:
         os.kill(os.getpid(), signal.SIGTERM)
-        assert ending.asked.wait(1)
+        assert ending.is_asked
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
@@ -51,6 +53,32 @@ def test_the_end_waits_for_the_beat_that_is_going_on() -> None:
     assert beats >= 1
     time.sleep(0.4)
     assert len(ended) == beats, "a beat began after the end"
+
+
+@pytest.mark.fault("F34")
+def test_a_wall_clock_set_back_delays_neither_a_beat_nor_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    behind = [0.0]
+    real = instants.datetime
+
+    class SetBack(real):  # type: ignore[misc, valid-type]
+        @classmethod
+        def now(cls, tz: instants.tzinfo | None = None) -> instants.datetime:
+            return real.now(tz) - instants.timedelta(seconds=behind[0])
+
+    monkeypatch.setattr(instants, "datetime", SetBack)
+    beats: list[float] = []
+
+    def beat() -> bool:
+        beats.append(time.monotonic())
+        if len(beats) == 3:
+            behind[0] = 3600.0
+        if len(beats) == 8:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return len(beats) < 500
+
+    _tick(beat, 0.02)
+    assert 8 <= len(beats) < 60, "SIGTERM was heeded within a second"
+    assert max(after - before for before, after in pairwise(beats)) < 1
 
 
 def test_a_beat_that_says_no_is_the_last() -> None:

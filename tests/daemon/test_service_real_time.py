@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -81,7 +82,8 @@ def test_a_service_from_its_start_to_its_end(tmp_path: Path, manager: ServiceMan
         running = stack.enter_context(service(person, manager))
         heard = manager.wait_for("READY=1", PATIENCE_S)
         assert any(one.startswith("STATUS=starting: ") for one in heard), "the first load was told"
-        assert "EXTEND_TIMEOUT_USEC=300000000" in heard
+        extended = [place for place, one in enumerate(heard) if one == "EXTEND_TIMEOUT_USEC=300000000"]
+        assert any(not heard[place + 1].startswith("STATUS=") for place in extended), "the broker's answers were told"
         asked = {(request.method, request.path) for request in person.server.requests}
         assert {("GET", "/v2/account"), ("GET", "/v2/positions")} <= asked
         heard += manager.hear(0.3)
@@ -139,15 +141,27 @@ def test_it_is_not_ready_while_the_account_cannot_be_reconciled(tmp_path: Path, 
 
 
 @pytest.mark.slow
-def test_a_broker_that_cannot_be_reached_at_the_start_is_waited_for_under_systemd_alone(
-    tmp_path: Path, manager: ServiceManager
+@pytest.mark.fault("F10")
+@pytest.mark.parametrize(
+    ("status", "waiting"), [(503, "the broker cannot be reached"), (401, "the broker refuses the key")]
+)
+def test_a_broker_that_lets_nobody_in_at_the_start_is_waited_for_under_systemd_alone(
+    tmp_path: Path, manager: ServiceManager, status: int, waiting: str
 ) -> None:
+    """A person is told, and SIGTERM ends the waiting as it ends everything else."""
     with in_real_time(tmp_path) as person:
-        person.server.script(Fault(FaultKind.STATUS, path="/v2/account$", status=503, times=0))
+        person.server.script(Fault(FaultKind.STATUS, path="/v2/account$", status=status, times=0))
         with service(person, manager) as running:
-            waiting = "STATUS=waiting: the broker cannot be reached; tried again every minute"
-            assert "READY=1" not in manager.wait_for(waiting, PATIENCE_S)
-            assert running.poll() is None
+            until, heard = time.monotonic() + PATIENCE_S, list[str]()
+            while time.monotonic() < until and not any(f"STATUS=waiting: {waiting}" in one for one in heard):
+                heard += manager.hear(0.05)
+            assert any(f"STATUS=waiting: {waiting}" in one for one in heard)
+            assert "READY=1" not in heard
+            end(running)
+            assert "STOPPING=1" in manager.hear()
+        store = Store.open(person.database, read_only=True)
+        assert store.alerts.open_keys("opening")
+        store.close()
         person.harvestd("run", code=1)
 
 

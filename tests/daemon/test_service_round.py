@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,8 +20,10 @@ from daemon.dead_man import DeadMan
 from daemon.halt import halt, is_halted
 from daemon.metrics import Board
 from daemon.service import Company, Round, _tick
+from daemon.storage import storage_failed
 from daemon.supervision import Supervisor
 from state.records import AlertLevel
+from state.store import Store
 
 
 class ByHand:
@@ -131,9 +134,96 @@ def test_a_disk_that_cannot_be_read_at_all_halts_and_ends_no_beat(
     with monkeypatch.context() as patch:
         patch.setattr(beaten.pulse, "is_due", broken)
         patch.setattr(beaten.stage.house.store.meta, "put", broken)
-        assert beaten.beat(40) == []
+        heard = beaten.beat(40)
+        assert "WATCHDOG=1" not in heard
+        assert any(one.startswith("STATUS=main HALTED") for one in heard)
     assert is_halted(beaten.stage.house.store.path)
     assert "WATCHDOG=1" in beaten.beat(40)
+
+
+@pytest.mark.fault("F38")
+@pytest.mark.parametrize("replaced", [False, True], ids=["deleted", "replaced"])
+def test_a_database_that_is_not_the_one_that_was_opened_ends_looks_and_pings(
+    beaten: Beaten, tmp_path: Path, replaced: bool
+) -> None:
+    """SQLite goes on writing to the file without a name: whatever it is told there is lost with the process."""
+    house, path = beaten.stage.house, beaten.stage.house.store.path
+    beaten.beat()
+    beaten.stage.told.clear()
+    set_aside = path.rename(tmp_path / "aside.db")
+    if replaced:
+        Store.open(path, create=True).close()
+    looks = beaten.pulse.looks
+    heard = []
+    for _ in range(12):
+        beaten.pulse.due = True
+        heard += beaten.beat(40)
+    assert beaten.pulse.looks == looks, "what a look decides could not be kept"
+    assert "WATCHDOG=1" not in heard
+    assert not beaten.dead_man.is_due()
+    assert not beaten.board.health()[0]
+    assert is_halted(path)
+    assert "deleted, moved or replaced" in house.stopped, "whoever takes the halt file away does not resume"
+    assert [alert.key for alert in beaten.stage.told] == ["storage"]
+    set_aside.rename(path)
+    assert "WATCHDOG=1" in beaten.beat(40)
+    assert beaten.pulse.looks == looks + 1
+
+
+@pytest.mark.fault("F37")
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CORRUPT], ids=["busy", "corrupt"])
+def test_looks_that_the_disk_made_fail_are_no_looks_that_succeed(beaten: Beaten, code: int) -> None:
+    """The step was taken back (day.py); the proof of the beat, a single small write, may succeed all the same."""
+    beaten.beat()
+    assert beaten.dead_man.is_due()
+
+    def look() -> bool:
+        error = sqlite3.OperationalError("the disk said something")
+        error.sqlite_errorcode = code
+        storage_failed(beaten.stage.house, error)
+        return True
+
+    beaten.pulse.look = look
+    beaten.pulse.due = True
+    assert "WATCHDOG=1" in beaten.beat(120)
+    assert not beaten.dead_man.is_due()
+    assert not beaten.board.health()[0]
+
+
+def test_a_look_that_the_disk_broke_off_is_made_up_for_at_the_next_beat(beaten: Beaten) -> None:
+    beaten.beat()
+
+    def broken() -> bool:
+        error = sqlite3.OperationalError("database is locked")
+        error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+        raise error
+
+    whole, beaten.pulse.look, beaten.pulse.due = beaten.pulse.look, broken, True
+    beaten.beat(120)
+    assert not beaten.dead_man.is_due(), "no sign of life is given on the figures of an older look"
+    beaten.pulse.look, beaten.pulse.due = whole, False
+    looks = beaten.pulse.looks
+    beaten.beat(1)
+    beaten.beat(1)
+    assert beaten.pulse.looks == looks + 1
+
+
+@pytest.mark.fault("F08")
+def test_a_look_of_many_minutes_is_life_to_everybody_while_the_broker_answers(beaten: Beaten) -> None:
+    beaten.beat()
+    seen = []
+
+    def look() -> bool:
+        for _ in range(20):
+            beaten.clock.sleep(60)
+            beaten.supervisor.answered()
+            _, told = beaten.board.health()
+            seen.append((told["seconds_since_beat"], beaten.dead_man.is_due(), beaten.manager.hear()))
+        return True
+
+    beaten.pulse.look, beaten.pulse.due = look, True
+    beaten.beat()
+    assert seen == [(0.0, True, ["WATCHDOG=1"])] * 20
 
 
 def test_while_looks_fail_no_sign_of_life_leaves_the_house_but_systemd_lets_it_go_on(beaten: Beaten) -> None:

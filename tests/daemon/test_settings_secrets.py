@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from daemon.settings import REDACTOR, Credentials, SecretUnavailable, read_secret, secret_source
-from daemon.settings.redaction import Redactor, looks_like_a_secret, names_a_secret
+from daemon.settings.redaction import Redactor, looks_like_a_secret, names_a_secret, secret_parts
 
 NAME = "alpaca_paper_secret_key"
 VARIABLE = "HARVESTD_SECRET_ALPACA_PAPER_SECRET_KEY"
@@ -158,3 +158,17 @@ def test_looks_of_secrets() -> None:
     assert looks_like_a_secret("PK7Q2XJ0S3CR9FAAB31XZ")
     assert not looks_like_a_secret("market_on_close_of_the_day")
     assert not looks_like_a_secret("12 of the first 20 sessions")
+
+
+@pytest.mark.parametrize(
+    ("address", "parts"),
+    [
+        ("https://hc-ping.com/8kYqL2vN0xPwZr/harvestd", ["8kYqL2vN0xPwZr"]),
+        ("https://hc-ping.com/5d1f0a7e-99aa-77bb-a1b2-0123456789ab", ["5d1f0a7e-99aa-77bb-a1b2-0123456789ab"]),
+        ("https://S3cr3t-1234.beats.example:8443/ab12cd7", ["ab12cd7", "S3cr3t-1234"]),
+        ("https://us-east-1.example/api/push/paper-2?status=success&key=q9w8e7&msg=OK", ["q9w8e7"]),
+        ("https://beats.example/heartbeat/kYqLvNxPwZrTa/resume", ["kYqLvNxPwZrTa"]),
+    ],
+)
+def test_of_a_secret_address_what_is_drawn_by_lot_is_secret_and_words_are_not(address: str, parts: list[str]) -> None:
+    assert list(secret_parts(address)) == parts

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 from service_manager import ServiceManager
 
-from brokers.protocol import OrderDesk
 from daemon.errors import ConfigurationRefused
-from daemon.supervision import LONGEST_LOOK_S, Announced, Supervisor, attended
+from daemon.household import Listener
+from daemon.supervision import LONGEST_LOOK_S, Announced, EndAsked, Supervisor
 
 
 class Seconds:
@@ -23,6 +21,19 @@ class Seconds:
 
     def __call__(self) -> float:
         return self.at
+
+
+class Seen:
+    """A watcher that remembers."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def step(self, text: str) -> None:
+        self.texts.append(text)
+
+    def progress(self, done: int, total: int, text: str) -> None:
+        self.texts.append(text)
 
 
 def told_by(what: Callable[[Supervisor], None], watchdog_s: float | None = 90) -> list[str]:
@@ -104,21 +115,14 @@ def test_a_watchdog_meant_for_another_process_is_not_ours() -> None:
 
 
 def test_a_start_that_takes_long_asks_for_time_as_it_gets_on_and_no_more_once_it_is_ready() -> None:
-    class Seen:
-        def step(self, text: str) -> None:
-            seen.append(text)
-
-        def progress(self, done: int, total: int, text: str) -> None:
-            seen.append(text)
-
     def load(supervisor: Supervisor) -> None:
-        watcher = Announced(Seen(), supervisor)
+        watcher = Announced(seen, supervisor)
         watcher.step("loading prices")
         watcher.progress(20, 500, "prices")
         supervisor.ready()
         watcher.progress(500, 500, "too late")
 
-    seen: list[str] = []
+    seen = Seen()
     assert told_by(load) == [
         "EXTEND_TIMEOUT_USEC=300000000",
         "STATUS=starting: loading prices",
@@ -126,7 +130,33 @@ def test_a_start_that_takes_long_asks_for_time_as_it_gets_on_and_no_more_once_it
         "STATUS=starting: prices, 20 of 500",
         "READY=1",
     ]
-    assert seen == ["loading prices", "prices", "too late"]
+    assert seen.texts == ["loading prices", "prices", "too late"]
+
+
+@pytest.mark.fault("F08")
+def test_every_exchange_of_the_first_load_is_getting_on_and_is_told_now_and_then() -> None:
+    """One step can be many pages; a third of a second apart, or a minute."""
+    seconds = Seconds()
+    with ServiceManager() as manager:
+        announced = Announced(Seen(), Supervisor.of(manager.environment(90), seconds))
+        assert isinstance(announced, Listener), "a household tells it of its brokers' answers"
+        for wait in (0.3, 0.3, 0.3, 60, 60):
+            seconds.at += wait
+            announced.answered()
+        assert manager.hear() == ["EXTEND_TIMEOUT_USEC=300000000"] * 3
+
+
+def test_an_end_that_is_asked_for_in_the_first_load_comes_at_its_next_step() -> None:
+    asked = [False]
+    seen = Seen()
+    announced = Announced(seen, Supervisor(None, None), lambda: asked[0])
+    announced.step("one")
+    asked[0] = True
+    with pytest.raises(EndAsked):
+        announced.progress(1, 500, "two")
+    with pytest.raises(EndAsked):
+        announced.step("three")
+    assert seen.texts == ["one"]
 
 
 # ------------------------------------------------------------------ within a look
@@ -153,16 +183,23 @@ def looking(answers: list[float], *, watchdog_s: float = 90, ready: bool = True,
 
 @pytest.mark.fault("F08")
 def test_a_long_look_is_alive_while_the_broker_answers() -> None:
-    """Three hundred orders at the pace that is allowed; every third of the watchdog's time one ping at most."""
-    heard = looking([0.3 * number for number in range(1, 1001)])
-    assert heard == ["WATCHDOG=1"] * 10
+    """A hundred requests at the pace that is allowed; a ping every five seconds at most."""
+    heard = looking([0.3 * number for number in range(1, 101)])
+    assert heard == ["WATCHDOG=1"] * 6
+
+
+@pytest.mark.fault("F08")
+def test_no_silence_is_longer_than_the_slowest_exchange_and_a_little() -> None:
+    """The evening's prices: page after page, each as slow as is allowed; systemd's patience is 90 seconds."""
+    for gap in (4.9, 19.0, 29.9, 75.0):
+        heard = looking([gap, gap + 75.0])
+        assert heard == (["WATCHDOG=1"] * 2), gap
 
 
 @pytest.mark.fault("F08")
 def test_a_broker_that_never_answers_feeds_nothing() -> None:
     """The call's own time limit ends it, after less than the watchdog's time; until then there is no ping."""
     assert looking([]) == []
-    assert looking([29.9]) == []
 
 
 def test_a_look_without_end_is_no_life() -> None:
@@ -181,59 +218,3 @@ def test_outside_a_look_an_answer_is_nobodys_life() -> None:
 def test_while_it_starts_and_while_it_stops_a_look_that_gets_on_is_given_time() -> None:
     assert looking([1], ready=False) == ["EXTEND_TIMEOUT_USEC=300000000"]
     assert looking([1], stopping=True) == ["EXTEND_TIMEOUT_USEC=300000000"]
-
-
-# ------------------------------------------------------------------ the brokers that are listened to
-
-
-class Reader:
-    capabilities = "what it can do"
-
-    def quotes(self, symbols: Any) -> dict[str, str]:
-        return dict.fromkeys(symbols, "quote")
-
-    def account(self) -> None:
-        raise TimeoutError("no answer")
-
-
-class Desk(Reader):
-    def submit(self, order: object) -> str:
-        return f"sent {order}"
-
-    def cancel(self, broker_order_id: str) -> None:
-        pass
-
-
-def test_a_broker_that_is_listened_to_is_the_same_broker() -> None:
-    supervisor = Supervisor(None, None)
-    desk: Any = attended(Desk(), supervisor)  # type: ignore[arg-type]
-    assert desk.capabilities == "what it can do"
-    assert desk.quotes(["A"]) == {"A": "quote"}
-    assert desk.submit("one") == "sent one"
-    assert isinstance(desk, OrderDesk)
-    assert not isinstance(attended(Reader(), supervisor), OrderDesk)  # type: ignore[arg-type]
-
-
-def test_a_call_that_fails_in_time_is_an_answer_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    supervisor, answers = Supervisor(None, None), []
-    monkeypatch.setattr(supervisor, "answered", lambda: answers.append(1))
-    broker = attended(Reader(), supervisor)  # type: ignore[arg-type]
-    with pytest.raises(TimeoutError):
-        broker.account()
-    broker.quotes(["A"])
-    assert len(answers) == 2
-
-
-def test_every_broker_there_is_can_be_listened_to(tmp_path: Path) -> None:
-    """All of the protocol's methods are there, whatever an adapter makes of them."""
-    from brokers.alpaca import Endpoints, Keys
-    from brokers.alpaca.desk import AlpacaBroker
-    from brokers.protocol import Broker, BrokerReader
-
-    real = AlpacaBroker(Keys("PKTEST", "secret-canary"), Endpoints.paper())
-    wrapped = attended(real, Supervisor(None, None))
-    for name in (*dir(BrokerReader), *dir(Broker)):
-        if not name.startswith("_"):
-            assert hasattr(wrapped, name), name
-    assert "canary" not in repr(wrapped)
-    real.close()

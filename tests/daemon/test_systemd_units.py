@@ -55,6 +55,12 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder outside the household's."""
+    return tmp_path_factory.mktemp("elsewhere")
+
+
 def made_of(home: Path) -> Installation:
     return installation(home / "config.yaml", SOMEBODY, {})
 
@@ -90,8 +96,8 @@ def test_the_service_is_told_what_the_daemon_tells() -> None:
     assert unit["Restart"] == ["on-failure"]
     assert unit["KillSignal"] == ["SIGTERM"]
     assert {"78", "2"} <= set(unit["RestartPreventExitStatus"][0].split())
-    assert {"network-online.target", "time-sync.target"} <= set(unit["After"][0].split())
-    assert unit["After"] == unit["Wants"]
+    assert set(unit["Wants"][0].split()) == {"network-online.target", "time-sync.target"}
+    assert unit["After"] == [*unit["Wants"], "multi-user.target"], "a boot does not wait for a broker"
     assert "ExecStartPre" not in unit
 
 
@@ -241,6 +247,156 @@ def test_what_only_this_shell_knows_is_refused(home: Path) -> None:
     assert "canary" not in str(refused.value)
 
 
+# ------------------------------------------------------------------ what the service can see and reach
+
+
+@pytest.mark.parametrize(
+    "name", ["base_prefix", "executable", "prefix"], ids=["the Python it was made of", "its own", "the environment"]
+)
+def test_a_python_in_a_home_is_seen(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr("daemon.install_service.HOMES", (tmp_path / "homes",))
+    assert values(made_of(home).unit("harvestd.service"))["ProtectHome"] == ["yes"]
+    monkeypatch.setattr("daemon.install_service._program", lambda: Path("/opt/harvestd/bin/harvestd"))
+    monkeypatch.setattr(sys, name, str(tmp_path / "homes" / "ann" / ".pyenv" / "python"))
+    assert values(made_of(home).unit("harvestd.service"))["ProtectHome"] == ["read-only"]
+
+
+@pytest.mark.parametrize("key", ["  constituents_file: null", "  tables_file: null"])
+def test_a_file_that_the_settings_name_and_that_is_in_a_home_is_seen(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    file = tmp_path / "homes" / "ann" / "file.csv"
+    file.parent.mkdir(parents=True)
+    file.write_text("symbol,weight\n")
+    settings = load_settings(home / "config.yaml", {})
+    section = "benchmark" if "constituents" in key else "tax_profile"
+    changed = getattr(settings, section).model_copy(update={key.split(":")[0].strip(): file})
+    monkeypatch.setattr("daemon.install_service.HOMES", (tmp_path / "homes",))
+    monkeypatch.setattr(
+        "daemon.install_service.load_settings", lambda *_: settings.model_copy(update={section: changed})
+    )
+    made = made_of(home)
+    assert values(made.unit("harvestd.service"))["ProtectHome"] == ["read-only"]
+    (tmp_path / "homes" / "ann").chmod(0o700)
+    assert any(f"{SOMEBODY} cannot read {file}" in one for one in made.cautions)
+
+
+def test_a_link_that_leads_into_a_home_is_followed(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    away = tmp_path / "homes" / "ann"
+    away.mkdir(parents=True)
+    (home / "data").symlink_to(away)
+    change(home, "  path: harvestd.db", "  path: data/harvestd.db")
+    monkeypatch.setattr("daemon.install_service.HOMES", (tmp_path / "homes",))
+    unit = values(made_of(home).unit("harvestd.service"))
+    assert unit["ProtectHome"] == ["read-only"]
+    assert unit["ReadWritePaths"] == [str(away)]
+
+
+def test_a_backup_folder_that_is_not_there_is_made_and_may_go_missing_without_the_daemon(
+    home: Path, tmp_path: Path, elsewhere: Path
+) -> None:
+    away, folder = elsewhere / "disk" / "copies", tmp_path / "units"
+    folder.mkdir()
+    change(home, "  backup_directory: backups", f"  backup_directory: {away}")
+    made = made_of(home)
+    assert f"-{away}" in values(made.unit("harvestd.service"))["ReadWritePaths"]
+    assert not away.exists()
+    install(made, folder)
+    assert stat.S_IMODE(away.stat().st_mode) == 0o700
+    if os.geteuid() == 0:
+        assert away.owner() == SOMEBODY
+
+
+def test_a_folder_that_cannot_be_made_is_refused_and_nothing_is_installed(
+    home: Path, tmp_path: Path, elsewhere: Path
+) -> None:
+    folder = tmp_path / "units"
+    folder.mkdir()
+    (elsewhere / "file").write_text("in the way")
+    change(home, "  backup_directory: backups", f"  backup_directory: {elsewhere / 'file' / 'copies'}")
+    outcome = harvestd("install-service", "--config", home / "config.yaml", "--user", SOMEBODY, "--to", folder)
+    assert outcome.code == 78
+    assert "is missing and cannot be made" in outcome.err
+    assert list(folder.iterdir()) == []
+
+
+def test_a_configuration_that_the_services_user_cannot_get_to_is_told(home: Path, elsewhere: Path) -> None:
+    elsewhere.chmod(0o700)
+    shutil.copytree(home, elsewhere / "house")
+    said = made_of(elsewhere / "house").cautions
+    assert any(one.startswith(f"{SOMEBODY} cannot read {elsewhere / 'house' / 'config.yaml'}: ") for one in said)
+    assert all(" is closed to others. " in one for one in said if " cannot read " in one)
+
+
+def test_a_backup_folder_that_somebody_else_made_is_told(home: Path) -> None:
+    (home / "backups").mkdir(mode=0o700)
+    owner = home.owner()
+    assert owner != SOMEBODY
+    assert f"{home / 'backups'} belongs to {owner}: chown -R {SOMEBODY} {home / 'backups'}" in made_of(home).cautions
+
+
+def test_what_lies_beside_the_database_and_is_another_users_is_told(home: Path) -> None:
+    for name in ("harvestd.db", "harvestd.db.lock"):
+        (home / name).write_text("")
+    said = made_of(home).cautions
+    owner = home.owner()
+    assert owner != SOMEBODY
+    assert f"{home / 'harvestd.db.lock'} belongs to {owner}: chown {SOMEBODY} {home / 'harvestd.db.lock'}" in said
+
+
+def test_whatever_is_used_and_lies_in_a_temporary_folder_is_told(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.install_service.TEMPORARY", (tmp_path / "temporary",))
+    monkeypatch.setattr("daemon.install_service._program", lambda: tmp_path / "temporary" / "bin" / "harvestd")
+    change(home, "  backup_directory: backups", f"  backup_directory: {tmp_path / 'temporary' / 'copies'}")
+    said = [one for one in made_of(home).cautions if "in a temporary folder" in one]
+    assert [one.split(" is in ")[0] for one in said] == [
+        str(tmp_path / "temporary" / "bin" / "harvestd"),
+        str(tmp_path / "temporary" / "copies"),
+    ]
+
+
+def test_an_owner_without_a_name_is_no_traceback(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nameless(_: Path) -> str:
+        raise KeyError("getpwuid(): uid not found: 54321")
+
+    monkeypatch.setattr(Path, "owner", nameless)
+    outcome = harvestd("install-service", "--config", home / "config.yaml", "--dry-run")
+    assert outcome.code == 78
+    assert "Say who the service runs as with --user NAME" in outcome.err
+    monkeypatch.setattr(pwd, "getpwuid", nameless)
+    outcome = harvestd("install-service", "--config", home / "config.yaml", "--user", SOMEBODY, "--dry-run")
+    assert outcome.code == 0, outcome.err
+    assert f"belongs to user {home.stat().st_uid}" in outcome.out
+
+
+def test_another_households_units_stay_unless_they_are_to_go(home: Path, tmp_path: Path) -> None:
+    folder, other = tmp_path / "units", tmp_path / "other"
+    folder.mkdir()
+    shutil.copytree(home, other, ignore=shutil.ignore_patterns("units", "other"))
+    install(made_of(home), folder)
+    before = {path.name: path.read_text() for path in folder.iterdir()}
+    words = ("install-service", "--config", other / "config.yaml", "--user", SOMEBODY, "--to", folder)
+    outcome = harvestd(*words)
+    assert outcome.code == 78
+    assert f"runs another household, that of {home / 'config.yaml'}" in outcome.err
+    assert {path.name: path.read_text() for path in folder.iterdir()} == before
+    assert harvestd(*words, "--replace").code == 0
+    assert str(other / "config.yaml") in (folder / "harvestd.service").read_text()
+    assert str(home / "config.yaml") in (folder / "harvestd.service.old").read_text()
+
+
+def test_a_systemd_that_is_too_old_is_said_to_be(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = tmp_path / "systemd-analyze"
+    old.write_text("#!/bin/sh\necho 'systemd 247 (247.3-7)'\n")
+    old.chmod(0o755)
+    monkeypatch.setattr(shutil, "which", lambda _: str(old))
+    found = judge(tmp_path)
+    assert found is not None
+    assert found.complaints == ("expected systemd 250 or later on this machine, was 247",)
+
+
 # ------------------------------------------------------------------ writing
 
 
@@ -269,7 +425,7 @@ def test_the_command_says_what_to_type_next_and_starts_nothing(home: Path, tmp_p
     assert outcome.code == 0, outcome.err
     assert sorted(path.name for path in folder.iterdir()) == sorted(NAMES)
     assert "systemctl daemon-reload" in outcome.out
-    assert "systemctl enable --now harvestd.service harvestd-backup.timer" in outcome.out
+    assert "systemctl --no-block enable --now harvestd.service harvestd-backup.timer" in outcome.out
     owner = pwd.getpwuid(home.stat().st_uid).pw_name
     if owner != SOMEBODY:
         assert "To do first: " in outcome.out

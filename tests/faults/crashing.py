@@ -26,7 +26,6 @@ PRINTED, PASSED = "printed.txt", "passed.txt"
 LOOK_TWICE = "look-twice"  # a word that is no command of harvestd's: open the household, and look twice (I5)
 PATIENCE_S = 120.0
 NEEDED = (
-    "apscheduler.schedulers.blocking",
     "brokers.alpaca.desk",
     "clarabel",
     "daemon.cli.main",
