@@ -78,7 +78,6 @@ PASSING = frozenset(
         ReasonCode.LIMIT_PACE,
         ReasonCode.LIMIT_CASH,
         ReasonCode.LIMIT_LONG_ONLY,
-        ReasonCode.LIMIT_GOOD_FAITH,
         ReasonCode.ACCOUNT_RESTRICTED,
     }
 )

@@ -164,7 +164,7 @@ def test_after_as_many_orders_of_a_symbol_and_side_as_allowed_the_rest_is_refuse
     assert [one.quantity for one in of(stage, "BBB")] == [5]
     refused = [one for one in stage.intents("AAA") if one.state is IntentState.REFUSED]
     assert [one.reason.partition(":")[0] for one in refused] == ["LIMIT_REPEATS"] * 2
-    assert all(stage.alerts(f"refused:{one.client_order_id}") == ["raised"] for one in refused)
+    assert all(stage.alerts(f"refused:{one.plan_id}:LIMIT_REPEATS") == ["raised"] for one in refused)
     stage.finish(1)
     holds(stage)
 
