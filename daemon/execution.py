@@ -149,6 +149,7 @@ class _Pass:
         todays = house.store.orders.list(account_id=plan.account_id, session=session)
         self.todays = {one.client_order_id: one for one in todays}
         self.waiting: set[str] = set()  # symbols that may not leave now, and may in a moment
+        self.is_over = False  # an order never left: nothing more leaves in this pass
         self.sold: dict[str, Decimal] = {}  # shares by symbol, filled at once in this pass
 
     def run(self) -> None:
@@ -174,10 +175,8 @@ class _Pass:
                 return
             moved = self._tried(release.intent, release.quantity)
             self.todays[moved.client_order_id] = moved
-            if moved.state is IntentState.UNKNOWN or moved.symbol in self.stopped_by:
+            if self.is_over or moved.state is IntentState.UNKNOWN:
                 return
-
-    stopped_by: frozenset[str] = frozenset()  # the symbol whose order never left: nothing more leaves in this pass
 
     def _ask_for_figures(self) -> None:
         self.figures = self.house.brokers[self.plan.account_id].account()
@@ -195,7 +194,7 @@ class _Pass:
         if refusal is None:
             sent = _send(self.house, priced, quantity)
             if sent.state is IntentState.RECORDED and not sent.refusals > intent.refusals:
-                self.stopped_by = frozenset({sent.symbol})
+                self.is_over = True
             elif sent.state is IntentState.RECORDED:
                 self.waiting.add(sent.symbol)
             if sent.filled_quantity and sent.side is Side.SELL:

@@ -5,42 +5,16 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 
 import pytest
 from command_line import harvestd
-from small_house import Stage, make_stage
+from staging import Staged, empty_database, staged
 
-from state.store import Store
+__all__ = ["Staged", "empty_database", "staged"]  # fixtures, and their type
 
-Staged = Callable[..., Stage]
 FROM, TO = date(2020, 2, 3), date(2020, 3, 20)  # the crash of 2020, from its eve to its worst week
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated database with nothing in it."""
-    path = tmp_path_factory.mktemp("empty") / "empty.db"
-    Store.open(path, create=True).close()
-    return path
-
-
-@pytest.fixture
-def staged(tmp_path: Path, empty_database: Path) -> Iterator[Staged]:
-    """Makes stages, each in a folder of its own; closes them afterwards."""
-    made: list[Stage] = []
-
-    def make(**story: object) -> Stage:
-        folder = tmp_path / f"stage-{len(made)}"
-        folder.mkdir()
-        made.append(make_stage(folder, empty_database, **story))  # type: ignore[arg-type]
-        return made[-1]
-
-    yield make
-    for stage in made:
-        stage.close()
 
 
 def span(database: Path, start: date = FROM, end: date = TO) -> list[str]:

@@ -35,26 +35,6 @@ D = Decimal
 BUY, SELL = Side.BUY, Side.SELL
 
 
-@pytest.fixture
-def stage(staged: Staged) -> Stage:
-    """Ten minutes after the open of session 1; ten names bought by hand the day before, a fifth of the money left."""
-    made = staged(optimizer={"cash_max_pct": 30})
-    made.invest(0, 8_000)
-    made.tick(made.before_open(1))
-    made.venue.advance_to(made.at(1, 10))
-    return made
-
-
-@pytest.fixture
-def fallen(staged: Staged) -> Stage:
-    """The morning of session 2: AAA closed a fifth lower the day before, and is there to be harvested."""
-    made = staged(changes=(("AAA", 1, "0.80"),))
-    made.invest(0)
-    made.live(1)
-    made.tick(made.before_open(2))
-    return made
-
-
 def of(stage: Stage, symbol: str) -> list[BrokerOrder]:
     """harvestd's own orders of a symbol at the venue."""
     return [one for one in stage.venue.orders() if one.symbol == symbol and one.client_order_id.startswith("hv-")]
