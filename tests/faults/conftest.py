@@ -15,7 +15,7 @@ from staging import Staged, empty_database, staged
 
 __all__ = ["Staged", "empty_database", "fallen", "stage", "staged"]
 
-settings.register_profile("usual", max_examples=50, stateful_step_count=60, derandomize=True, database=None)
+settings.register_profile("usual", max_examples=56, stateful_step_count=60, derandomize=True, database=None)
 settings.register_profile("long", max_examples=2000, stateful_step_count=120)
 
 
