@@ -151,8 +151,9 @@ class House:
         Raises state.store.JournalConflict. Joins a transaction that is open; in memory and on disk together.
         """
         taken = take_in(self.store, self.ledger, transactions, self.clock.now(), impossible=impossible)
+        if taken.ledger is not self._ledger:
+            self._closes = None  # a split that was learned changes what yesterday's close is worth today
         self._ledger = taken.ledger
-        self._closes = None  # a split that was learned changes what yesterday's close is worth today
         if taken.corrects:
             self._cash.clear()  # added up again from the journal, without the rows that no longer count
         for row in () if taken.corrects else taken.added:

@@ -53,7 +53,7 @@ def take_securities(
     rows += [replace(before.get(name, Security(name, sector=sectors.get(name))), tradable=False) for name in unknown]
     untradable = tuple(name for name in names if name in assets and not assets[name].tradable)
     with store.transaction():
-        store.household.put_securities(rows)
+        store.household.put_securities(row for row in rows if before.get(row.symbol) != row)
         _note_gone(store, [name for name in unknown if name in before and before[name].tradable], assets, now)
         texts = {name: _unknown_text(name, [one for one in guesses[name] if one in spelled]) for name in unknown}
         texts |= {

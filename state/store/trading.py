@@ -268,8 +268,10 @@ class Orders:
 
     def claim_fills(self, intent: Intent) -> None:
         """Executions that were told before anybody knew whose order it was are this intent's."""
-        table = schema.fills
-        unclaimed = table.c.client_order_id.is_(None) & (table.c.broker_order_id == intent.broker_order_id)
+        table, broker_order_id = schema.fills, intent.broker_order_id
+        if not self._db.exists(table, "client_order_id IS NULL AND broker_order_id = ?", (broker_order_id,)):
+            return
+        unclaimed = table.c.client_order_id.is_(None) & (table.c.broker_order_id == broker_order_id)
         self._db.execute(update(table).where(unclaimed).values(client_order_id=intent.client_order_id))
 
     def told_filled(self, client_order_id: str) -> Decimal:
