@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import timedelta
 from decimal import Decimal
 
 import structlog
@@ -219,7 +219,8 @@ def evening(house: House, account: Account) -> None:
 
 def _tell_old_backup(house: House) -> None:
     """Backups that fail in the night would be missed on the day that one is needed."""
-    why, now = backup_overdue(house.store, house.clock.now()), house.clock.now()
+    now = house.clock.now()
+    why = backup_overdue(house.store, now)
     if why is None:
         recover(house.store, "backup", "there is a verified backup again", now)
     else:
@@ -251,18 +252,14 @@ def _tell_missed_decision(house: House, snapshot: Snapshot) -> None:
         raise_alert(house.store, key, AlertLevel.WARNING, text, snapshot.now)
 
 
-def _was_begun(house: House, account: Account, session: date) -> bool:
-    return bool(house.store.agenda.done(session, account.account_id))
-
-
 def _tell_missed_sessions(house: House, account: Account) -> None:
     """Sessions that went by while no daemon was there, since the last evening that one saw."""
     last, now = house.store.agenda.last_session(Task.EVENING.value, account.account_id), house.clock.now()
-    if last is None or last >= now.astimezone(NEW_YORK).date():
-        return
-    later = [one for one in house.calendar.between(last, now.astimezone(NEW_YORK).date()) if one.session > last]
     today = now.astimezone(NEW_YORK).date()
-    missed = [one.session for one in later if one.session < today and not _was_begun(house, account, one.session)]
+    if last is None or last >= today:
+        return
+    between = (one.session for one in house.calendar.between(last, today) if last < one.session < today)
+    missed = [session for session in between if not house.store.agenda.done(session, account.account_id)]
     if missed:
         reason = because(ReasonCode.SCHEDULE_MISSED, sessions=len(missed), first=missed[0], last=missed[-1])
         text = f"{account.account_id}: no daemon was running in {len(missed)} sessions. {reason}"

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import ROUND_DOWN, ROUND_UP, Decimal
 
 import structlog
@@ -38,6 +38,7 @@ from daemon import gate
 from daemon.alerts import raise_alert, recover
 from daemon.crash_points import CrashPoint, passing
 from daemon.errors import MustHalt
+from daemon.facts import untradable
 from daemon.foreign import foreign_orders, promised
 from daemon.gate import DaemonState
 from daemon.house import House
@@ -125,7 +126,7 @@ def _work_plan(house: House, snapshot: Snapshot, plan: Plan) -> None:
     _refuse_in_flight(house, snapshot, plan, intents)
     if snapshot.now >= stop - SELL_PATIENCE:
         _give_up_sells(house, plan, is_last=snapshot.now >= stop - LAST_SELL)
-    _Pass(house, snapshot, plan).run()
+    _Pass(house, snapshot, plan, intents[0].session).run()
 
 
 def _is_observed(plan: Plan) -> bool:
@@ -142,10 +143,12 @@ def _leave_unsent(house: House, intents: Iterable[Intent]) -> None:
 class _Pass:
     """One pass over one plan: what may leave, leaves."""
 
-    def __init__(self, house: House, snapshot: Snapshot, plan: Plan) -> None:
+    def __init__(self, house: House, snapshot: Snapshot, plan: Plan, session: date) -> None:
         self.house, self.snapshot, self.plan = house, snapshot, plan
         self.others = foreign_orders(house, snapshot.account) if house.desk(plan.account_id) else ()
-        session = house.store.orders.list(plan_id=plan.plan_id)[0].session
+        self.account_number = expected_number(house, snapshot.account)
+        self.locked = frozenset({*snapshot.locks, *(order.symbol for order in self.others)})
+        self.untradable, self.known = untradable(house), frozenset({*house.names, *snapshot.positions})
         todays = house.store.orders.list(account_id=plan.account_id, session=session)
         self.todays = {one.client_order_id: one for one in todays}
         self.waiting: set[str] = set()  # symbols that may not leave now, and may in a moment
@@ -221,7 +224,6 @@ class _Pass:
         ]
         now, monotonic = house.clock.now(), house.clock.monotonic()
         drift = (now - snapshot.now).total_seconds() - (monotonic - snapshot.began)
-        not_ours = frozenset(order.symbol for order in self.others)
         return gate.GateFacts(
             database_path=house.store.path,
             stopped=house.stopped or ("harvestd is ending" if house.ending else ""),
@@ -230,12 +232,12 @@ class _Pass:
             now=now,
             clock_drift_s=drift,
             account=self.figures,
-            account_number=expected_number(house, snapshot.account),
+            account_number=self.account_number,
             quote=snapshot.quotes.get(symbol),
             previous_close=house.last_closes().get(symbol),
-            locked=frozenset(snapshot.locks) | not_ours,
-            untradable=frozenset(one for one, item in house.securities().items() if not item.tradable),
-            known=frozenset({*house.names, *snapshot.positions}),
+            locked=self.locked,
+            untradable=self.untradable,
+            known=self.known,
             sent_today=sent,
             leg=next(trade for trade in self.plan.trades if trade.leg == intent.leg),
             cash=self.cash - sum((_open_cost(one) for one in sent), ZERO),

@@ -8,8 +8,8 @@ makes of the intent, and why. docs/OUTCOMES.md is printed from it. Three things 
 - what the broker has filled only ever grows;
 - an id is used for one order: it goes out again with the same terms, or not at all.
 
-"Often enough" is the adapter's `lookups_before_resend`, spaced by both clocks, with nothing in the account's history
-that could be this order's fill.
+"Often enough" is the adapter's `lookups_before_resend`, some seconds of monotonic time apart, with nothing in the
+account's history that could be this order's fill.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from daemon.errors import MustHalt
 from daemon.house import House
 from daemon.storage import halt_trading
 from state.reasons import ReasonCode, because
-from state.records import ZERO, Account, Activity, ActivityKind, BrokerOrder, BrokerOrderStatus, Intent, IntentState
+from state.records import ZERO, Account, Activity, ActivityKind, BrokerOrder, Intent, IntentState
 
 log = structlog.get_logger("execution")
 
@@ -83,6 +83,10 @@ CONTRADICTED: _Row = {
     Heard.OTHER_TERMS: Outcome(None, "the id is ours, the order is not", halts=True),
     Heard.LESS_FILLED: Outcome(None, "fills only grow: asked again at the next look, never subtracted"),
 }
+LOCKED: _Row = {
+    **CONTRADICTED,
+    Heard.OTHER_TERMS: Outcome(IntentState.UNKNOWN, "its symbol stays locked until its session is over", halts=True),
+}
 NOT_THERE: _Row = {
     Heard.NONE_YET: Outcome(IntentState.UNKNOWN, "it may still be on its way"),
     Heard.NONE_IN_TIME: Outcome(IntentState.RECORDED, "it never arrived: the same order goes out again"),
@@ -113,24 +117,15 @@ FILLED_ALL_THE_SAME: _Row = {
 }
 
 OUTCOMES: Mapping[IntentState, _Row] = {
-    IntentState.RECORDED: {**ADOPTED, **CONTRADICTED, **STAYS},
-    IntentState.SUBMITTING: {**ADOPTED, **CONTRADICTED, **NOT_THERE, **ANSWERED},
-    IntentState.UNKNOWN: {**ADOPTED, **CONTRADICTED, **NOT_THERE},
-    IntentState.WORKING: {**ADOPTED, **CONTRADICTED, **NO_LONGER_THERE},
-    IntentState.PARTLY_FILLED: {**ADOPTED, **CONTRADICTED, **NO_LONGER_THERE},
+    IntentState.RECORDED: {**ADOPTED, **LOCKED, **STAYS},
+    IntentState.SUBMITTING: {**ADOPTED, **LOCKED, **NOT_THERE, **ANSWERED},
+    IntentState.UNKNOWN: {**ADOPTED, **LOCKED, **NOT_THERE},
+    IntentState.WORKING: {**ADOPTED, **LOCKED, **NO_LONGER_THERE},
+    IntentState.PARTLY_FILLED: {**ADOPTED, **LOCKED, **NO_LONGER_THERE},
     IntentState.FILLED: {**OVER, **CONTRADICTED},
     IntentState.CANCELLED: {**LATE_FILLS, **CONTRADICTED},
     IntentState.EXPIRED: {**LATE_FILLS, **CONTRADICTED},
     IntentState.REFUSED: {**FILLED_ALL_THE_SAME, **CONTRADICTED},
-}
-
-_HEARD = {
-    BrokerOrderStatus.WORKING: Heard.WORKING,
-    BrokerOrderStatus.PARTLY_FILLED: Heard.PARTLY_FILLED,
-    BrokerOrderStatus.FILLED: Heard.FILLED,
-    BrokerOrderStatus.CANCELLED: Heard.CANCELLED,
-    BrokerOrderStatus.EXPIRED: Heard.EXPIRED,
-    BrokerOrderStatus.REJECTED: Heard.REJECTED,
 }
 
 
@@ -139,7 +134,7 @@ def heard_of(intent: Intent, order: BrokerOrder) -> Heard:
     meant = (intent.symbol, intent.side, intent.submitted_quantity)
     if (order.symbol, order.side, order.quantity) != meant:
         return Heard.OTHER_TERMS
-    return Heard.LESS_FILLED if order.filled_quantity < intent.filled_quantity else _HEARD[order.status]
+    return Heard.LESS_FILLED if order.filled_quantity < intent.filled_quantity else Heard[order.status.name]
 
 
 def after(intent: Intent, heard: Heard, reason: str = "") -> Intent:
@@ -233,7 +228,8 @@ def _contradicted(house: House, account: Account, intent: Intent, why: str, *, i
     reason = intent.reason if marked else str(because(ReasonCode.ORDER_CONTRADICTED, order=intent.client_order_id))
     if not marked:
         halt_trading(house, account, why)
-    return replace(intent, state=IntentState.EXPIRED if is_over else IntentState.UNKNOWN, lookups=0, reason=reason)
+    state = IntentState.EXPIRED if is_over else OUTCOMES[intent.state][Heard.OTHER_TERMS].next or intent.state
+    return replace(intent, state=state, lookups=0, reason=reason)
 
 
 def _is_session_over(house: House, intent: Intent) -> bool:
